@@ -1,0 +1,123 @@
+"""The CNI executable: what is in the file, whose a file is, and putting it there atomically."""
+
+from __future__ import annotations
+
+import enum
+import os
+import tempfile
+
+from podnet.errors import IOFailureError
+
+MAIN = "podnet"
+"""Name of the file; all other names are relative links to it."""
+
+_MARK = "podnet's CNI executable, written by `podnet plugin install`"
+
+# Linux reads 127 bytes of a #! line before 5.1 and 255 since (BINPRM_BUF_SIZE in
+# include/uapi/linux/binfmts.h); what is longer is cut off, and a space ends the path.
+_SHEBANG_LIMIT = 127
+
+_BODY = f'''
+"""{_MARK}."""
+import sys
+
+%sfrom podnet.cni.main import main
+
+sys.exit(main())
+'''
+
+
+class Found(enum.Enum):
+    """What is at a path where an executable should be."""
+
+    ABSENT = "-"
+    OURS = "installed"
+    LINK = "installed, link"
+    FOREIGN = "not podnet's"
+    FOLDER = "a folder"
+
+
+def render(python: str, search: str | None = None) -> str:
+    """Return the executable's text.
+
+    Args:
+        python: absolute path of the interpreter. It runs isolated (``-I``), so that nothing in
+            the runtime's environment or working directory decides what is imported.
+        search: folder to import podnet from; None finds out whether one is needed.
+
+    Raises:
+        IOFailureError: there is no interpreter that could be named.
+    """
+    if not python or not os.path.isabs(python) or not python.isprintable():
+        raise IOFailureError(f"the Python interpreter has no usable path: {python!r}")
+    if search is None:
+        search = _source_folder()
+    path = f"sys.path.insert(0, {search!r})\n" if search else ""
+    return _shebang(python) + _BODY % path
+
+
+def inspect(path: str) -> Found:
+    """Tell whose the file is. Follows no link."""
+    try:
+        if os.path.islink(path):
+            return Found.LINK if os.readlink(path) == MAIN else Found.FOREIGN
+        if os.path.isdir(path):
+            return Found.FOLDER
+        with open(path, "rb") as file:
+            return Found.OURS if _MARK.encode() in file.read(4096) else Found.FOREIGN
+    except FileNotFoundError:
+        return Found.ABSENT
+
+
+def place(folder: str, name: str, text: str | None) -> None:
+    """Put the executable, or a link to it, under a name; a runtime never sees half a file.
+
+    Args:
+        folder: an existing folder.
+        name: the file's name.
+        text: what to write; None makes a link to ``MAIN``.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    # A folder of our own beside the target: a free name for the link, and the same file system.
+    with tempfile.TemporaryDirectory(prefix=".podnet-", dir=folder) as own:
+        fresh = os.path.join(own, name)
+        if text is None:
+            os.symlink(MAIN, fresh)
+        else:
+            with open(fresh, "x", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text)
+                os.fchmod(file.fileno(), 0o755)
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(fresh, os.path.join(folder, name))
+
+
+def _shebang(python: str) -> str:
+    line = f"#!{python} -I"
+    if len(os.fsencode(line)) < _SHEBANG_LIMIT and " " not in python:
+        return line
+    # Both languages read the next lines: a shell replaces itself by Python, for which they are a
+    # string without effect.
+    quoted = "".join(f"\\{c}" if c in '"\\$`' else c for c in python)
+    return f"#!/bin/sh\n'''exec' \"{quoted}\" -I \"$0\" \"$@\"\n' '''"
+
+
+def _source_folder() -> str:
+    """Return the folder to import podnet from where an isolated interpreter would not find it.
+
+    That is so for a source tree on PYTHONPATH; empty where podnet is installed.
+    """
+    import subprocess
+    import sys
+
+    import podnet
+
+    here = os.path.dirname(os.path.dirname(os.path.abspath(podnet.__file__)))
+    probe = "import podnet, sys; sys.stdout.write(podnet.__file__ or '')"
+    seen = subprocess.run(
+        [sys.executable, "-I", "-c", probe], capture_output=True, text=True, check=False, cwd="/"
+    )
+    found = os.path.dirname(os.path.dirname(seen.stdout))
+    return "" if seen.returncode == 0 and os.path.samefile(found or "/", here) else here

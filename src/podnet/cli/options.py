@@ -1,0 +1,77 @@
+"""Options that several commands share, and the node that they open."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from podnet.cli.output import UsageError, add_output_option
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from podnet.engine.node import Node
+    from podnet.model.attachment import Pod
+
+
+def add_state_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the state is, and ``--output``."""
+    parser.add_argument(
+        "--state-dir", metavar="DIR", help="where the state is kept ($PODNET_STATE_DIR)"
+    )
+    parser.add_argument("--store", metavar="URL", help="the address store ($PODNET_STORE)")
+    add_output_option(parser)
+
+
+def add_target_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name an existing attachment."""
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--netns", metavar="PATH", help="path of the network namespace")
+    group.add_argument("--container-id", metavar="ID", help="the container's id")
+    group.add_argument("--pod", metavar="NS/NAME", help="the pod")
+
+
+def target(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the attachment that ``add_target_options`` named, as ``Node.detach`` takes it.
+
+    Raises:
+        UsageError: the pod's name cannot be one.
+    """
+    return {
+        "netns": args.netns,
+        "container_id": args.container_id,
+        "pod": None if args.pod is None else parse_pod(args.pod),
+    }
+
+
+def open_node(args: argparse.Namespace, networks: Sequence[str] | None = None) -> Node:
+    """Open the node that the options, the environment and the configuration file describe.
+
+    Args:
+        args: with the attributes of ``add_state_options``.
+        networks: files of manifests; None leaves the configured ones.
+
+    Raises:
+        PodnetError: the settings are wrong.
+    """
+    from podnet.engine.node import Node
+    from podnet.engine.settings import load
+
+    given = {"state_dir": args.state_dir, "store": args.store}
+    settings = load(os.environ, **{k: v for k, v in given.items() if v is not None})
+    return Node(networks=networks, settings=settings)
+
+
+def parse_pod(text: str) -> Pod:
+    """Parse ``NS/NAME``, or ``NAME`` in the namespace ``default``.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    from podnet.model.attachment import Pod
+
+    namespace, slash, name = text.rpartition("/")
+    if not name or "/" in namespace or (slash and not namespace):
+        raise UsageError(f"--pod {text!r} is not NAMESPACE/NAME")
+    return Pod(namespace or "default", name)

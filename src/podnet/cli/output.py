@@ -1,0 +1,239 @@
+"""What the command prints: tables and colours for people, JSON for programs.
+
+``rich`` draws on a terminal and is imported only there; without it, and wherever the output is
+no terminal, tables are plain aligned text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from attrs import frozen
+
+from podnet.errors import DecodingError, IOFailureError, PodnetError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console
+    from rich.table import Table as Drawn
+
+MODES = ("auto", "table", "json")
+
+# A cell with several lines, such as the addresses of an interface.
+Cell = str | tuple[str, ...]
+
+_STYLES = {"good": "green", "bad": "bold red", "note": "dim", "head": "bold"}
+_MARKS = {"good": ("✓", "+"), "bad": ("✗", "!"), "note": ("·", "-")}
+
+
+class UsageError(PodnetError):
+    """The arguments do not fit together or do not fit the files (code 4, exit status 2)."""
+
+    code = 4
+
+
+@frozen
+class Table:
+    """A table as data.
+
+    Attributes:
+        columns: headings, in lower case.
+        rows: a cell for each column.
+        title: line above it; empty for none.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Cell, ...]]
+    title: str = ""
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey: names come from files that others wrote."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def plain(table: Table) -> str:
+    """Return the table as aligned text, without a final newline."""
+    lines = [tuple(column.upper() for column in table.columns)]
+    for row in table.rows:
+        lines.append(tuple(printable(", ".join(_lines(cell))) or "-" for cell in row))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(table.columns))]
+    drawn = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join([printable(table.title), *drawn] if table.title else drawn)
+
+
+class Screen:
+    """Where a command prints, and in which of the two languages.
+
+    Attributes:
+        json: True if the output is one JSON document and nothing else.
+    """
+
+    def __init__(
+        self, mode: str = "auto", stdout: TextIO | None = None, stderr: TextIO | None = None
+    ) -> None:
+        self._out = sys.stdout if stdout is None else stdout
+        self._err = sys.stderr if stderr is None else stderr
+        self.json = mode == "json" or (mode == "auto" and not self._out.isatty())
+        self._console: Console | None = None
+        self._plain = self.json or not self._out.isatty()
+
+    def document(self, document: object) -> None:
+        """Print a JSON document; nothing where people read."""
+        if self.json:
+            print(json.dumps(document, indent=2), file=self._out, flush=True)
+
+    def table(self, table: Table) -> None:
+        """Draw a table; nothing where programs read."""
+        if self.json:
+            return
+        console = self._terminal()
+        if console is None:
+            print(plain(table), file=self._out, flush=True)
+            return
+        from rich.console import Console
+        from rich.measure import Measurement
+
+        if table.title:
+            self.say(table.title, "head")
+        # Lines are never folded: an address or a name that is broken in two cannot be copied. What
+        # does not fit even when set close runs over, as kubectl's and docker's tables do.
+        unbounded = console.options.update(max_width=10_000)
+        for gap in (2, 1):
+            drawn = _draw(table, gap)
+            width = Measurement.get(console, unbounded, drawn).maximum
+            if width <= console.width:
+                break
+        # Rich never draws wider than its console believes the terminal to be.
+        wide = Console(file=self._out, highlight=False, width=max(width, console.width))
+        wide.print(drawn)
+
+    def say(self, text: str = "", style: str = "") -> None:
+        """Print lines for people.
+
+        Args:
+            text: what; line breaks are kept.
+            style: ``good``, ``bad`` and ``note`` put a mark before it, ``head`` emphasizes.
+        """
+        if self.json:
+            return
+        text = "\n".join(map(printable, text.split("\n")))
+        if style in _MARKS:
+            text = f"{self._mark(style)} {text}"
+        console = self._terminal()
+        if console is None:
+            print(text, file=self._out, flush=True)
+            return
+        from rich.text import Text
+
+        console.print(Text(text, style=_STYLES.get(style, "")), soft_wrap=True)
+
+    def error(self, error: PodnetError) -> None:
+        """Print an error: one line on standard error, and the JSON error object where asked."""
+        self.complain(str(error))
+        self.document({"code": error.code, "msg": error.msg, "details": error.details})
+
+    def complain(self, text: str) -> None:
+        """Print one line about an error on standard error."""
+        line = printable(" ".join(text.split()))
+        print(f"podnet: error: {line}", file=self._err, flush=True)
+
+    def _terminal(self) -> Console | None:
+        """Return rich's console where a terminal is drawn on and rich is there."""
+        if self._plain or self._console is not None:
+            return self._console
+        try:
+            from rich.console import Console
+        except ModuleNotFoundError:
+            self._plain = True
+            return None
+        # Rich itself obeys NO_COLOR, but keeps bold and dim, which https://no-color.org allows.
+        self._console = Console(file=self._out, highlight=False)
+        return self._console
+
+    def _mark(self, style: str) -> str:
+        pretty, simple = _MARKS[style]
+        try:
+            pretty.encode(self._out.encoding or "ascii")
+        except (UnicodeEncodeError, LookupError):
+            return simple
+        return pretty
+
+
+_COLUMN_STYLES = {
+    "iface": "bold cyan",
+    "interface": "bold cyan",
+    "addresses": "green",
+    "network": "magenta",
+}
+
+
+def _draw(table: Table, gap: int) -> Drawn:
+    """Return rich's form of a table with so many spaces between columns."""
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    drawn = Drawn(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
+    for column in table.columns:
+        drawn.add_column(column.upper(), style=_COLUMN_STYLES.get(column, ""), no_wrap=True)
+    for row in table.rows:
+        drawn.add_row(*(Text("\n".join(map(printable, _lines(cell)))) for cell in row))
+    return drawn
+
+
+def add_output_option(parser: argparse.ArgumentParser) -> None:
+    """Give a command its ``--output``."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=MODES,
+        default="auto",
+        help="table for people, json for programs; auto (the default) is table on a terminal",
+    )
+
+
+def guarded(screen: Screen, work: Callable[[], int]) -> int:
+    """Run a command and turn what it raises into its exit status.
+
+    Returns:
+        What ``work`` returned; 1 for an error, 2 for a usage error, 130 for an interrupt.
+    """
+    try:
+        return work()
+    except UsageError as error:
+        screen.error(error)
+        return 2
+    except PodnetError as error:
+        screen.error(error)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        screen.error(
+            DecodingError(f"{_EXTRAS[error.name]} is not installed", "pip install 'podnet[cli]'")
+        )
+    except BrokenPipeError:
+        # The reader left (`podnet status | head`); Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        what = error.strerror or str(error)
+        screen.error(IOFailureError(f"{error.filename}: {what}" if error.filename else what))
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+_EXTRAS = {"yaml": "PyYAML", "rich": "rich"}
+
+
+def _lines(cell: Cell) -> Sequence[str]:
+    return (cell,) if isinstance(cell, str) else cell

@@ -1,0 +1,136 @@
+"""A network definition → the CNI configuration list that makes attachments to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from podnet.errors import DecodingError, InvalidConfigError, NetworkNotFoundError
+from podnet.model.conflist import is_conflist, parse_conflist, upconvert
+from podnet.model.reader import Reader
+from podnet.model.wire import load_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from podnet.model.conflist import NetworkConfigList
+
+RESOURCE_ANNOTATION = "k8s.v1.cni.cncf.io/resourceName"
+
+# Delegating to a plugin that delegates would read the same pod's annotation again, without end:
+# what Multus does when its own file is taken for the default network (multus-cni issue 1162).
+_DELEGATING = ("multus", "multus-shim", "podnet")
+
+
+def resolve(
+    definition: bytes, namespace: str, name: str, on_disk: Sequence[tuple[str, bytes]] = ()
+) -> NetworkConfigList:
+    """Return the configuration of the network that a NetworkAttachmentDefinition defines.
+
+    In the order of NPWG 1.3, 3.4.1: ``spec.config``; without it the on-disk ``.conflist`` whose
+    name is the object's, then such a ``.conf`` or ``.json``. A configuration without a name gets
+    the object's (3.4.2); one plugin's configuration becomes a list of one.
+
+    Args:
+        definition: the object as JSON.
+        namespace: its namespace, for messages.
+        name: its name.
+        on_disk: file names and contents of the node's CNI configuration folder.
+
+    Raises:
+        DecodingError: the object or its configuration is not JSON.
+        InvalidConfigError: the configuration has mistakes, all of them listed.
+        IncompatibleVersionError: it is of a version podnet does not know.
+        NetworkNotFoundError: it holds no configuration, and no file has its name.
+    """
+    reader = Reader(load_json(definition, f"network definition {namespace}/{name}"))
+    text = reader.section("spec").string("config")
+    reader.finish(f"network definition {namespace}/{name}")
+    if text.strip():
+        what = f"spec.config of network definition {namespace}/{name}"
+        return conflist(_decode(text, what), name, what)
+    return find_on_disk(name, on_disk)
+
+
+def conflist(document: Mapping[str, object], name: str, what: str) -> NetworkConfigList:
+    """Return the list that the JSON object of a list, or of one plugin, means.
+
+    Args:
+        document: the object.
+        name: name of the network if the object has none.
+        what: what the object is, for messages.
+
+    Raises:
+        InvalidConfigError: it has mistakes, all of them listed.
+        IncompatibleVersionError: it is of a version podnet does not know.
+    """
+    named = document if Reader(document).value("name") else _with_name(document, name)
+    try:
+        network = parse_conflist(named) if is_conflist(named) else upconvert(named)
+    except InvalidConfigError as error:
+        raise InvalidConfigError(f"{what}: {error.msg}", error.mistakes) from None
+    mistakes: list[tuple[str, str]] = []
+    for index, plugin in enumerate(network.plugins):
+        _judge(Reader(plugin, f"plugins[{index}]", mistakes))
+    if mistakes:
+        raise InvalidConfigError(what, tuple(mistakes))
+    return network
+
+
+def find_on_disk(name: str, on_disk: Sequence[tuple[str, bytes]]) -> NetworkConfigList:
+    """Return the on-disk network of that name: lists first, then single plugins, by file name.
+
+    A file that cannot be read does not hide a later one that has the name: an administrator's
+    half-written file must not stop the pods of every other network, as it does with Multus and
+    libcni. If no file has the name, all unreadable ones are told, for it may be in one of them.
+
+    Raises:
+        InvalidConfigError, IncompatibleVersionError: the file of that name has mistakes.
+        NetworkNotFoundError: there is none; details list unreadable files.
+    """
+    unreadable = []
+    lists = [each for each in on_disk if each[0].endswith(".conflist")]
+    singles = [each for each in on_disk if each[0].endswith((".conf", ".json"))]
+    for filename, content in sorted(lists) + sorted(singles):
+        try:
+            document = load_json(content, filename)
+        except DecodingError as error:
+            unreadable.append(error.msg)
+            continue
+        if Reader(document).value("name") == name:
+            return conflist(document, name, filename)
+    raise NetworkNotFoundError(
+        f"no network is named {name}: neither inline nor among the files of the CNI configuration",
+        "; ".join(unreadable),
+    )
+
+
+def resource_name(definition: bytes) -> str:
+    """Return the resource whose devices the network's attachments use; empty for none.
+
+    Raises:
+        DecodingError, InvalidConfigError: the object is not what it has to be.
+    """
+    reader = Reader(load_json(definition, "network definition"))
+    name = reader.section("metadata").section("annotations").string(RESOURCE_ANNOTATION)
+    reader.finish("network definition")
+    return name
+
+
+def _decode(text: str, what: str) -> dict[str, object]:
+    return load_json(text.encode(errors="replace"), what)
+
+
+def _with_name(document: Mapping[str, object], name: str) -> dict[str, object]:
+    """Return it with the name, in place of an empty one of any spelling."""
+    return {**{k: v for k, v in document.items() if k.lower() != "name"}, "name": name}
+
+
+def _judge(plugin: Reader) -> None:
+    """Note what libcni takes and what breaks a delegating plugin.
+
+    ``args`` and ``args.cni`` that are no objects end Multus in a panic when ``cni-args`` are to be
+    merged into them (``pkg/types/conf.go``); here they are the definition's mistake.
+    """
+    plugin.section("args").section("cni")
+    if plugin.string("type") in _DELEGATING:
+        plugin.mistake("type", "a network cannot delegate to the delegating plugin itself")

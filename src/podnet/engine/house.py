@@ -1,0 +1,171 @@
+"""What every built-in plugin works with: settings, store, kernel, executors, journal, clock.
+
+Each part is made when first used, because a plugin process lives for one call and most calls
+need only some of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from podnet import disk
+from podnet.engine import registry
+from podnet.engine.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from podnet.engine.settings import Settings
+    from podnet.model.attachment import Call
+    from podnet.model.result import Result
+    from podnet.ports import Executor, NetworkSource, Store
+
+_STRIPES = 256
+"""Lock files per role for ordering within a container: enough that two pods seldom share one."""
+
+
+def no_step(_name: str) -> None:
+    """Observe nothing."""
+
+
+class House:
+    """The parts that plugins share, opened lazily and closed together.
+
+    Attributes:
+        settings: where things are.
+        step: called with a short name before each side effect; tests kill the process there.
+        journal: the intent journal below the state folder.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        step: Callable[[str], None] = no_step,
+        clock: Callable[[], float] = time.time,
+        store: Store | None = None,
+        kernel: Any = None,
+    ) -> None:
+        """Take the parts that differ; a store or kernel given here is used and not closed."""
+        self.settings = settings
+        self.step = step
+        self.clock = clock
+        self.journal = Journal(os.path.join(settings.state_dir, "journal"))
+        self._store = store
+        self._kernel = kernel
+        self._owned = ExitStack()
+
+    def __enter__(self) -> House:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        self._owned.close()
+
+    def store(self) -> Store:
+        """Return the open IPAM store.
+
+        Raises:
+            StoreError: it cannot be opened.
+        """
+        if self._store is None:
+            from podnet.engine.leases import open_store
+
+            self._store = open_store(self.settings.store)
+            self._owned.callback(self._store.close)
+        return self._store
+
+    @property
+    def kernel(self) -> Any:
+        """The Linux kernel, as ``podnet.kernel`` shows it."""
+        if self._kernel is None:
+            self._kernel = registry.resolve(registry.KERNEL)()
+            self._owned.callback(self._kernel.close)
+        return self._kernel
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Runs delegates: built-in plugins in this process, others from ``CNI_PATH``."""
+        from podnet.engine.verbs import Delegates
+
+        return Delegates(self)
+
+    @cached_property
+    def source(self) -> NetworkSource:
+        """Pods and network definitions from the configured manifests."""
+        source: NetworkSource = registry.resolve(registry.DIRECTORY_SOURCE)(*self.settings.networks)
+        return source
+
+    def configurations(self, folder: str) -> tuple[tuple[str, bytes], ...]:
+        """Return names and contents of a folder's CNI configurations, in the order of names.
+
+        Raises:
+            IOFailureError: folder or a file cannot be read.
+        """
+        found: tuple[tuple[str, bytes], ...] = registry.resolve(registry.READ_CONFIGS)(folder)
+        return found
+
+    def configuration(self, path: str) -> bytes:
+        """Return the content of one CNI configuration file, with its network's folder.
+
+        Raises:
+            IOFailureError: it cannot be read.
+        """
+        content: bytes = registry.resolve(registry.READ_CONFIG)(path)
+        return content
+
+    def plugin(self, name: str) -> Any:
+        """Return the built-in plugin of that name, or None."""
+        target = registry.PLUGINS.get(name)
+        return None if target is None else registry.resolve(target)(self, name)
+
+    @contextmanager
+    def exclusive(self, role: str, call: Call) -> Iterator[None]:
+        """Hold the locks of one call: verbs of one container in turn, GC alone in its role.
+
+        CNI 1.1.0, "Lifecycle & Ordering": no parallel operations on one container, and GC
+        exclusive against ADD and DEL. A lock dies with its process.
+
+        Raises:
+            TryAgainLaterError: a lock could not be had within the call's time.
+        """
+        folder = os.path.join(self.settings.state_dir, "locks")
+        disk.make_private_dir(folder)
+        with ExitStack() as held:
+            alone = call.verb == "GC"
+            whole = os.path.join(folder, role)
+            held.enter_context(disk.Lock(whole, shared=not alone, timeout=call.timeout))
+            if call.container_id:
+                digest = hashlib.blake2b(call.container_id.encode(), digest_size=2).digest()
+                stripe = os.path.join(folder, f"{role}.{int.from_bytes(digest) % _STRIPES:02x}")
+                held.enter_context(disk.Lock(stripe, shared=False, timeout=call.timeout))
+            yield
+
+
+def perform(house: House, call: Call, *, name: str | None = None) -> Result | None:
+    """Do one verb of one built-in plugin, under its locks.
+
+    Args:
+        house: the parts.
+        call: what the runtime asks; VERSION never comes here.
+        name: the built-in's name where it is not ``call.plugin``: an IPAM plugin is called with
+            the configuration of the plugin that delegates to it (CNI 1.1.0, section 4).
+
+    Raises:
+        PluginNotFoundError: podnet has no plugin of that name.
+        PodnetError: the verb failed.
+    """
+    from podnet.engine.verbs import run_builtin
+
+    name = name or call.plugin
+    target = registry.PLUGINS.get(name, "")
+    with house.exclusive(registry.ROLES.get(target, "unknown"), call):
+        return run_builtin(house, call, name)

@@ -1,0 +1,498 @@
+"""Address management over a store: the loop around the pure decisions of ``podnet.ipam``.
+
+Load the blocks, decide, swap, and start again where somebody else was faster. Idempotence, owner
+look-up and retries are here once, whatever the store.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Self
+
+from attrs import frozen
+
+from podnet.errors import (
+    AddressUnavailableError,
+    InvalidConfigError,
+    PodnetError,
+    PoolExhaustedError,
+    TryAgainLaterError,
+)
+from podnet.ipam import grant, space
+from podnet.ipam.pick import Ask, Lowest, Requested
+from podnet.ipam.want import share_out
+from podnet.model.addresses import parse_address
+from podnet.model.lease import (
+    BLOCK_BITS,
+    Block,
+    Lease,
+    Owner,
+    Pool,
+    block_index,
+    block_key,
+    domain_prefix,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from types import TracebackType
+
+    from podnet.ipam.space import Interval
+    from podnet.ipam.want import IpamWant
+    from podnet.model.addresses import Address, AddressLike
+    from podnet.ports import Picker, Store
+
+STORES = {
+    "memory": "podnet.stores.memory:open",
+    "file": "podnet.stores.file:open",
+}
+"""Schemes of store URLs and what opens them."""
+
+# Below this many blocks it is cheaper to load each than to ask which exist.
+_FEW_BLOCKS = 8
+_PAUSE_MOST = 0.05
+_NAMED_HOLDERS = 5
+
+
+@frozen
+class _Found:
+    """What one look at a pool's blocks showed."""
+
+    blocks: dict[int, tuple[Block, str]]
+    lease: Lease | None
+
+    @property
+    def versions(self) -> dict[int, str]:
+        return {index: version for index, (_, version) in self.blocks.items()}
+
+
+class Ipam:
+    """Hands out addresses of pools, each to one owner, and takes them back.
+
+    Threads may share one; processes and nodes share the store. CNI runtimes do not call a plugin
+    twice at once for one attachment (CNI 1.1.0, "Lifecycle & Ordering"); callers that do may be
+    given two addresses of a pool that spans several blocks, and ``release`` frees both.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], float] = time.time,
+        node: str = "",
+        picker: Picker | None = None,
+        attempts: int = 200,
+        jitter: Callable[[], float] = random.random,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Use a store; closing this closes it.
+
+        Args:
+            store: where the blocks are.
+            clock: seconds since the epoch, for ``Lease.since``.
+            node: name of this node; leases bear it and only its own are swept.
+            picker: which free address to take; the lowest if not given.
+            attempts: how often to decide anew when others win, before giving up with code 11.
+            jitter: numbers from 0 to 1 that spread the retries.
+            sleep: waits between retries.
+        """
+        self._store = store
+        self._clock = clock
+        self._node = node
+        self._picker: Picker = picker or Lowest()
+        self._attempts = attempts
+        self._jitter = jitter
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+    def allocate(
+        self,
+        pool: Pool,
+        owner: Owner,
+        *,
+        network: str = "",
+        requested: AddressLike | Address | None = None,
+    ) -> Lease:
+        """Give an owner an address of the pool; the same owner asking again gets the same one.
+
+        Args:
+            pool: where from.
+            owner: for whom.
+            network: name of the CNI network, for GC.
+            requested: this address or none.
+
+        Raises:
+            PoolExhaustedError: every address is held; details say by whom.
+            AddressUnavailableError: the requested one is outside, excluded, reserved or held.
+            InvalidConfigError: the pool cannot hold an address.
+            TryAgainLaterError: others won every attempt.
+            StoreError: the store is broken; whether the lease exists is unknown, so release it.
+        """
+        return self._allocate(pool, owner, network, _parse_requested(requested))[0]
+
+    def _allocate(
+        self, pool: Pool, owner: Owner, network: str, wanted: Address | None
+    ) -> tuple[Lease, bool]:
+        """Return the lease, and whether it is a new one."""
+        _check_owner(owner)
+        spans = space.intervals(pool)
+        before: dict[int, str] | None = None
+        for _ in self._turns(f"allocate from pool {pool.name!r}"):
+            found = self._look(pool, owner)
+            if found.lease is not None:
+                if (lease := self._renew(found, owner, network, wanted)) is not None:
+                    return lease, False
+                continue
+            value = self._choose(pool, spans, found, owner, wanted)
+            if value is None:
+                # Blocks are read one after the other: only a second look that finds them all
+                # unchanged proves that there was a moment when nothing was free.
+                if len(found.blocks) <= 1 or found.versions == before:
+                    raise _exhausted(pool, spans, found)
+                before = found.versions
+                continue
+            index = value >> BLOCK_BITS
+            empty = Block(domain=pool.domain, version=pool.network.version, index=index), None
+            block, version = found.blocks.get(index, empty)
+            new, lease = grant.grant(
+                block, value, pool, owner, node=self._node, network=network, now=self._clock()
+            )
+            try:
+                won = self._store.swap(new.key, new, version)
+            except BaseException as failure:
+                # Whether the store kept it is unknown, and the caller will know of no lease.
+                self._take_back(owner, [pool], failure)
+                raise
+            if won:
+                return lease, True
+        raise AssertionError  # _turns ends by raising
+
+    def _look(self, pool: Pool, owner: Owner) -> _Found:
+        blocks: dict[int, tuple[Block, str]] = {}
+        earlier = None
+        for key in self._keys(pool, pool.domain):
+            entry = self._store.load(key)
+            if entry is None:
+                continue
+            blocks[entry[0].index] = entry
+            lease = grant.find(entry[0], pool.name, owner)
+            if lease is not None and lease.owner.key == owner.key:
+                return _Found(blocks, lease)
+            earlier = earlier or lease
+        return _Found(blocks, earlier)
+
+    def _renew(
+        self, found: _Found, owner: Owner, network: str, wanted: Address | None
+    ) -> Lease | None:
+        lease = found.lease
+        assert lease is not None
+        if wanted is not None and wanted != lease.ip:
+            raise AddressUnavailableError(
+                f"{wanted} was asked for, but {owner} already holds {lease.ip} of pool "
+                f"{lease.pool!r}"
+            )
+        block, version = found.blocks[lease.ip.value >> BLOCK_BITS]
+        new, renewed = grant.renew(block, lease, owner, node=self._node, network=network)
+        if new is block or self._store.swap(new.key, new, version):
+            return renewed
+        return None
+
+    def _choose(
+        self,
+        pool: Pool,
+        spans: tuple[Interval, ...],
+        found: _Found,
+        owner: Owner,
+        wanted: Address | None,
+    ) -> int | None:
+        ask = Ask(pool=pool, owner=owner, node=self._node, requested=wanted)
+        free = space.free(spans, (found.blocks[index][0] for index in sorted(found.blocks)))
+        if wanted is None:
+            return self._picker.pick(free, ask)
+        if why := space.why_not(pool, wanted):
+            raise AddressUnavailableError(f"requested address {wanted} {why}, pool {pool.name!r}")
+        value = Requested().pick(free, ask)
+        if value is None:
+            block = found.blocks[wanted.value >> BLOCK_BITS][0]
+            holder = block.leases[wanted.value - block.first]
+            raise AddressUnavailableError(
+                f"requested address {wanted} of pool {pool.name!r} is held",
+                _held_by(holder),
+            )
+        return value
+
+    def acquire(self, want: IpamWant, owner: Owner, *, network: str = "") -> tuple[Lease, ...]:
+        """Give an owner one address of each pool that ``want`` names, or none at all.
+
+        Returns:
+            The leases in the order of the pools.
+
+        Raises:
+            AddressUnavailableError: a requested address belongs to no pool, or cannot be had.
+            PodnetError: as ``allocate``; leases that are new have been released again.
+        """
+        wanted = share_out(want.pools, want.requested)
+        leases: list[Lease] = []
+        fresh: list[Pool] = []
+        try:
+            for pool, address in zip(want.pools, wanted, strict=True):
+                lease, new = self._allocate(pool, owner, network, address)
+                leases.append(lease)
+                if new:
+                    fresh.append(pool)
+        except BaseException as failure:
+            self._take_back(owner, fresh, failure)
+            raise
+        return tuple(leases)
+
+    def _take_back(self, owner: Owner, pools: list[Pool], failure: BaseException) -> None:
+        for pool in reversed(pools):
+            try:
+                self.release(owner, pool=pool)
+            except PodnetError as error:
+                failure.add_note(f"a lease of pool {pool.name!r} may be left: {error}")
+
+    def release(
+        self,
+        holder: Owner | Lease,
+        *,
+        pool: Pool | str | None = None,
+        network: str | None = None,
+        hints: Iterable[AddressLike | Address] = (),
+    ) -> tuple[Lease, ...]:
+        """Take back an owner's leases, or one grant; nothing to take is no error.
+
+        Container id and interface name decide, so that the late release of an old container
+        frees nothing that a newer one holds. With a lease, only that very grant ends: neither
+        a later one of the same address nor what else the owner holds.
+
+        Args:
+            holder: whose; or the grant, and then the other arguments do not matter.
+            pool: a pool, or the name of a domain for all its pools; None for all domains.
+            network: only leases for that CNI network.
+            hints: addresses the owner is believed to hold; if each of them is found, no other
+                block is looked at. They need ``pool``.
+
+        Returns:
+            The leases taken back, in order of their addresses within each block.
+
+        Raises:
+            TryAgainLaterError: others won every attempt.
+            StoreError: the store is broken.
+        """
+        if isinstance(holder, Lease):
+            key = _key_of(holder.domain, holder.ip)
+            return self._change(key, lambda block: grant.end(block, holder))
+        domain = pool.domain if isinstance(pool, Pool) else pool
+        name = pool.name if isinstance(pool, Pool) else None
+
+        def revoke(block: Block) -> tuple[Block, tuple[Lease, ...]]:
+            return grant.revoke(block, holder, pool=name, network=network)
+
+        released: list[Lease] = []
+        if domain is not None and (hinted := {parse_address(hint) for hint in hints}):
+            for key in {_key_of(domain, address) for address in hinted}:
+                released += self._change(key, revoke)
+            if hinted <= {lease.ip for lease in released}:
+                return tuple(released)
+        for key in self._keys(pool if isinstance(pool, Pool) else None, domain):
+            released += self._change(key, revoke)
+        return tuple(released)
+
+    def sweep(
+        self, network: str, valid: Collection[tuple[str, str]], *, domain: str | None = None
+    ) -> tuple[Lease, ...]:
+        """Take back this node's leases for a network whose attachments are gone (CNI GC).
+
+        Args:
+            network: name of the CNI network.
+            valid: container id and interface name of each attachment that lives.
+            domain: look there only.
+
+        Raises:
+            TryAgainLaterError: others won every attempt.
+            StoreError: the store is broken.
+        """
+        alive = frozenset(valid)
+        swept: list[Lease] = []
+        for key in self._keys(None, domain):
+            swept += self._change(
+                key, lambda block: grant.sweep(block, network=network, node=self._node, valid=alive)
+            )
+        return tuple(swept)
+
+    def _change(
+        self, key: str, decide: Callable[[Block], tuple[Block, tuple[Lease, ...]]]
+    ) -> tuple[Lease, ...]:
+        for _ in self._turns(f"release from block {key}"):
+            entry = self._store.load(key)
+            if entry is None:
+                return ()
+            new, gone = decide(entry[0])
+            if not gone or self._store.swap(key, new, entry[1]):
+                return gone
+        raise AssertionError  # _turns ends by raising
+
+    def leases(self, pool: Pool | str | None = None) -> Iterator[Lease]:
+        """Return the leases of a pool, of a domain by name, or all, in order of addresses.
+
+        Raises:
+            StoreError: the store is broken.
+        """
+        name = pool.name if isinstance(pool, Pool) else None
+        domain = pool.domain if isinstance(pool, Pool) else pool
+        for key in self._keys(pool if isinstance(pool, Pool) else None, domain):
+            if (entry := self._store.load(key)) is not None:
+                for _, lease in sorted(entry[0].leases.items()):
+                    if name in (None, lease.pool):
+                        yield lease
+
+    def holds(self, owner: Owner, pool: Pool) -> Lease | None:
+        """Return the lease of the pool that the owner has, or None.
+
+        Raises:
+            StoreError: the store is broken.
+        """
+        return self._look(pool, owner).lease
+
+    def has_free(self, pool: Pool) -> bool:
+        """Tell whether an address of the pool is free.
+
+        Raises:
+            InvalidConfigError: the pool cannot hold an address.
+            StoreError: the store is broken.
+        """
+        blocks = (
+            entry[0] for key in self._keys(pool, pool.domain) if (entry := self._store.load(key))
+        )
+        return next(space.free(space.intervals(pool), blocks), None) is not None
+
+    def _keys(self, pool: Pool | None, domain: str | None) -> Iterator[str]:
+        """Return the keys of blocks that may exist, in order.
+
+        Not only the pool's range counts but its whole network: an owner's lease may lie outside
+        the range since the configuration changed.
+        """
+        if pool is None:
+            yield from self._store.keys("" if domain is None else domain_prefix(domain))
+            return
+        version, whole = pool.network.version, [(pool.network.first, pool.network.last)]
+        if space.block_count(whole) <= _FEW_BLOCKS:
+            for index in space.block_indexes(whole):
+                yield block_key(pool.domain, version, index)
+            return
+        for key in self._store.keys(domain_prefix(pool.domain, version)):
+            if space.touches(whole, block_index(key)):
+                yield key
+
+    def _turns(self, what: str) -> Iterator[int]:
+        """Count attempts, with a pause that grows and is spread before all but the first two.
+
+        Raises:
+            TryAgainLaterError: instead of one attempt too many.
+        """
+        yield 0
+        for turn in range(1, self._attempts):
+            if turn > 1:
+                self._sleep(self._jitter() * min(_PAUSE_MOST, 0.001 * turn))
+            yield turn
+        raise TryAgainLaterError(f"cannot {what}: others won {self._attempts} times in a row")
+
+
+def _key_of(domain: str, address: Address) -> str:
+    return block_key(domain, address.version, address.value >> BLOCK_BITS)
+
+
+def _parse_requested(value: AddressLike | Address | None) -> Address | None:
+    if value is None:
+        return None
+    try:
+        return parse_address(value)
+    except ValueError as error:
+        raise AddressUnavailableError(str(error)) from None
+
+
+def _check_owner(owner: Owner) -> None:
+    missing = [
+        (name, "is empty") for name in ("container_id", "ifname") if not getattr(owner, name)
+    ]
+    if missing:
+        raise InvalidConfigError("the owner of a lease needs a name", tuple(missing))
+
+
+def _exhausted(pool: Pool, spans: tuple[Interval, ...], found: _Found) -> PoolExhaustedError:
+    size = space.size(spans)
+    holders = [
+        lease
+        for _, (block, _) in sorted(found.blocks.items())
+        for _, lease in sorted(block.leases.items())
+        if space.covers(spans, lease.ip.value)
+    ]
+    named = ", ".join(f"{lease.ip} by {lease.owner}" for lease in holders[:_NAMED_HOLDERS])
+    more = len(holders) - _NAMED_HOLDERS
+    return PoolExhaustedError(
+        f"pool {pool.name!r} has no free address: it has {size} and all are held"
+        if size
+        else f"pool {pool.name!r} has no address: its excludes leave none",
+        f"{named} and {more} more" if more > 0 else named,
+    )
+
+
+def _held_by(lease: Lease) -> str:
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(lease.since))
+    return f"by {lease.owner} since {since}" + (f" on node {lease.node}" if lease.node else "")
+
+
+def open_ipam(url: str, *, node: str = "", clock: Callable[[], float] = time.time) -> Ipam:
+    """Open the store that a URL names and manage addresses in it.
+
+    Args:
+        url: ``memory:``, ``file:FOLDER`` or a scheme of another package.
+        node: name of this node, written on leases.
+        clock: seconds since the epoch.
+
+    Raises:
+        InvalidConfigError: no store has that scheme, or the URL is not one of it.
+        StoreError: the store cannot be opened.
+    """
+    return Ipam(open_store(url), node=node, clock=clock)
+
+
+def open_store(url: str) -> Store:
+    """Open the store that a URL names: its scheme is looked up among podnet's, then entry points.
+
+    Raises:
+        InvalidConfigError: no store has that scheme, or the URL is not one of it.
+        StoreError: the store cannot be opened.
+    """
+    scheme, colon, _ = url.partition(":")
+    if colon and scheme in STORES:
+        module, _, name = STORES[scheme].partition(":")
+        store: Store = getattr(import_module(module), name)(url)
+        return store
+    # Reading the metadata of all installed packages costs more than an allocation.
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="podnet.stores", name=scheme):
+        found: Store = entry.load()(url)
+        return found
+    raise InvalidConfigError(
+        f"store {url!r} cannot be opened: no store is called {scheme!r}",
+        (("store", f"its scheme is none of {', '.join(STORES)} and of no installed package"),),
+    )

@@ -1,0 +1,249 @@
+"""The front door for people and tools: attach a namespace, look at it, detach it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from podnet.engine import attach as attaching
+from podnet.engine import settings as settings_
+from podnet.engine.house import House, no_step
+from podnet.errors import (
+    CheckFailedError,
+    InvalidEnvironmentError,
+    RecordError,
+    UnknownContainerError,
+)
+from podnet.model.attachment import Call, Pod
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from podnet.engine.attach import Attached
+    from podnet.engine.journal import Record
+    from podnet.engine.settings import Settings
+
+NETWORK = "podnet"
+"""CNI network name under which a node's own attachments are kept; a runtime brings its own."""
+
+_BIN_DIRS = ("/opt/cni/bin",)
+
+
+class Node:
+    """A node's networks: attaches sandboxes to them and remembers what it did.
+
+    A context manager; what it opens is closed at its end, attachments stay until detached.
+    """
+
+    def __init__(
+        self,
+        store: str | None = None,
+        networks: str | os.PathLike[str] | Sequence[str] | None = None,
+        *,
+        state_dir: str | None = None,
+        settings: Settings | None = None,
+        step: Callable[[str], None] = no_step,
+    ) -> None:
+        """Set up a node; nothing is opened yet.
+
+        Args:
+            store: URL of the IPAM store; default from ``PODNET_STORE``, the configuration file,
+                or the state folder.
+            networks: file, folder or several with manifests of pods and network definitions.
+            state_dir: folder for journal and locks; default likewise.
+            settings: complete settings, instead of looking at environment and file.
+            step: called with a short name before every side effect.
+
+        Raises:
+            PodnetError: the configuration file has mistakes.
+        """
+        base = settings or settings_.load(os.environ)
+        if state_dir is not None:
+            state_dir = os.path.abspath(state_dir)
+            base = evolve(base, state_dir=state_dir, store=f"file:{state_dir}/leases")
+        if store is not None:
+            base = evolve(base, store=store)
+        if networks is not None:
+            one = isinstance(networks, str | os.PathLike)
+            paths = (networks,) if one else networks
+            base = evolve(base, networks=tuple(os.fspath(path) for path in paths))  # type: ignore[union-attr,arg-type]  # one path or several, as told apart above
+        self._house = House(base, step=step)
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close store and sockets. May be called again."""
+        self._house.close()
+
+    def attach(
+        self,
+        netns: str,
+        networks: str | None = None,
+        *,
+        pod: Pod | None = None,
+        container_id: str | None = None,
+        default_network: str | None = None,
+        ifname: str = "eth0",
+    ) -> Attached:
+        """Attach a namespace to networks, all of them or none.
+
+        Args:
+            netns: path of the network namespace.
+            networks: text of the networks annotation (NPWG 1.3, 4.1); None takes it from the
+                pod's manifest.
+            pod: whose sandbox it is; its namespace is where networks are looked up.
+            container_id: the sandbox's id; default made from ``netns``.
+            default_network: the network of ``ifname``, as name of a definition or of an on-disk
+                configuration, or as path of one; None for none.
+            ifname: interface name on the default network.
+
+        Raises:
+            PodnetError: nothing is attached; the class tells whose fault it is.
+        """
+        house = self._house
+        if networks is None:
+            networks = attaching.selection_of(house, pod)
+        request = attaching.Request(
+            network=NETWORK,
+            container_id=container_id or container_id_of(netns),
+            netns=netns,
+            ifname=ifname,
+            pod=pod,
+            networks=networks,
+            default=default_network,
+            path=(*house.settings.bin_dirs, *_BIN_DIRS),
+            timeout=house.settings.timeout,
+        )
+        with house.exclusive("sandbox", request.call("ADD")):
+            return attaching.attach(house, request)
+
+    def detach(
+        self,
+        netns: str | None = None,
+        *,
+        container_id: str | None = None,
+        pod: Pod | None = None,
+    ) -> tuple[Attached, ...]:
+        """Undo what the record of the sandbox says, and nothing else; needs no manifest.
+
+        Returns:
+            What was detached; empty if nothing was attached.
+
+        Raises:
+            PodnetError: something could not be undone; the record is kept for a retry.
+        """
+        done = []
+        for record in self._select(netns, container_id, pod):
+            with self._house.exclusive("sandbox", _call("DEL", record)):
+                # Somebody else may have detached it while this call waited for its turn.
+                if self._house.journal.find(*attaching.key(record)) is not None:
+                    attaching.detach(self._house, record)
+                    done.append(attaching.describe(record))
+        return tuple(done)
+
+    def check(
+        self,
+        netns: str | None = None,
+        *,
+        container_id: str | None = None,
+        pod: Pod | None = None,
+    ) -> tuple[Attached, ...]:
+        """Compare the sandbox's attachments with the kernel and the store.
+
+        Raises:
+            UnknownContainerError: nothing is attached there.
+            CheckFailedError: all differences, listed.
+        """
+        records = self._select(netns, container_id, pod)
+        if not records:
+            raise UnknownContainerError(f"nothing is attached to {netns or container_id or pod}")
+        for record in records:
+            with self._house.exclusive("sandbox", _call("CHECK", record)):
+                if record.stage != "done":
+                    raise CheckFailedError(
+                        f"container {record.container_id} is only partly attached",
+                        "an ADD was interrupted; detach it",
+                    )
+                attaching.check(self._house, record)
+        return tuple(attaching.describe(record) for record in records)
+
+    def status(self) -> tuple[Attached, ...]:
+        """Return all sandboxes that the journal knows.
+
+        Raises:
+            RecordError: a record cannot be read.
+        """
+        return tuple(attaching.describe(record) for record in self._records())
+
+    def gc(self, valid: Iterable[tuple[str, str]]) -> tuple[Attached, ...]:
+        """Detach every sandbox that is not among ``valid`` (container id, interface name).
+
+        Raises:
+            PodnetError: some could not be undone; the others are.
+        """
+        call = Call(plugin=NETWORK, verb="GC", timeout=self._house.settings.timeout)
+        with self._house.exclusive("sandbox", call):
+            gone = attaching.collect(self._house, NETWORK, frozenset(valid))
+        return tuple(attaching.describe(record) for record in gone)
+
+    def pods(self) -> tuple[Pod, ...]:
+        """Return the pods of the manifests, in order."""
+        source = self._house.source
+        return tuple(source.pods())  # type: ignore[attr-defined]  # the directory source's own
+
+    def _records(self) -> tuple[Record, ...]:
+        found = tuple(self._house.journal.all("sandbox"))
+        for record in found:
+            if isinstance(record, RecordError):
+                raise record
+        return found  # type: ignore[return-value]  # errors were raised above
+
+    def _select(
+        self, netns: str | None, container_id: str | None, pod: Pod | None
+    ) -> tuple[Record, ...]:
+        if netns is None and container_id is None and pod is None:
+            raise InvalidEnvironmentError("name the sandbox: netns, container id or pod")
+        chosen = []
+        for record in self._records():
+            known = record.body.get("pod") or {}
+            if netns is not None and os.path.abspath(netns) != os.path.abspath(record.netns):
+                continue
+            if container_id is not None and container_id != record.container_id:
+                continue
+            if pod is not None and (pod.namespace, pod.name) != (
+                known.get("namespace"),
+                known.get("name"),
+            ):
+                continue
+            chosen.append(record)
+        return tuple(chosen)
+
+
+def container_id_of(netns: str) -> str:
+    """Return a container id for a namespace path: its last part if that can be one, else a hash.
+
+    The path is part of the hash, so two folders of namespaces never share an id.
+    """
+    path = os.path.abspath(netns)
+    digest = hashlib.sha256(path.encode()).hexdigest()[:12]
+    stem = re.sub(r"[^a-zA-Z0-9_.-]", "-", os.path.basename(path)).lstrip("_.-")[:40]
+    return f"{stem or 'netns'}-{digest}"
+
+
+def _call(verb: str, record: Record) -> Call:
+    return Call(
+        plugin=record.network,
+        verb=verb,
+        container_id=record.container_id,
+        netns=record.netns,
+        ifname=record.ifname,
+        timeout=record.timeout,
+    )

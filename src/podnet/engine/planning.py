@@ -1,0 +1,253 @@
+"""A request to attach a sandbox → the attachments to make, with what manifests and files say."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from podnet.delegation import arguments
+from podnet.delegation.network import conflist, find_on_disk, resolve
+from podnet.delegation.plan import Attachment
+from podnet.delegation.selection import NetworkSelection, assign_names, parse_networks
+from podnet.errors import (
+    InvalidConfigError,
+    IOFailureError,
+    NetworkNotFoundError,
+    UnknownContainerError,
+)
+from podnet.model.attachment import Call, Pod
+from podnet.model.wire import load_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from podnet.engine.house import House
+    from podnet.model.conflist import NetworkConfigList
+
+
+@frozen(kw_only=True)
+class Request:
+    """What is to be attached, and where.
+
+    Attributes:
+        network: CNI network name under which the sandbox is kept.
+        container_id: the sandbox's id.
+        netns: path of its network namespace.
+        ifname: interface name on the default network.
+        pod: whose sandbox; None if unknown.
+        networks: text of the networks annotation.
+        default: the default network: a name, a path, or a configuration; None for none.
+        default_networks: names of further networks every pod gets.
+        delegates: inline configurations of further networks every pod gets.
+        lookup_namespace: where networks named by the configuration are looked up.
+        allowed_namespaces: namespaces of networks the pod may select; None for all.
+        args: ``CNI_ARGS`` as the runtime passed it.
+        runtime_config: capability arguments of the runtime, for the default network.
+        conf_dir: folder of on-disk configurations; empty for the installation's.
+        path: directories of ``CNI_PATH``.
+        timeout: seconds for all of it.
+        config: configuration of the delegating plugin itself, kept for the record.
+    """
+
+    network: str
+    container_id: str
+    netns: str
+    ifname: str = "eth0"
+    pod: Pod | None = None
+    networks: str = ""
+    default: str | Mapping[str, Any] | None = None
+    default_networks: tuple[str, ...] = ()
+    delegates: tuple[Mapping[str, Any], ...] = ()
+    lookup_namespace: str = "default"
+    allowed_namespaces: frozenset[str] | None = None
+    args: str = ""
+    runtime_config: Mapping[str, Any] = field(factory=dict)
+    conf_dir: str = ""
+    path: tuple[str, ...] = ()
+    timeout: float = 110.0
+    config: Mapping[str, Any] = field(factory=dict)
+
+    def call(self, verb: str) -> Call:
+        """Return the call of the delegating plugin that this request is."""
+        return Call(
+            plugin="podnet",
+            verb=verb,
+            container_id=self.container_id,
+            netns=self.netns,
+            ifname=self.ifname,
+            timeout=self.timeout,
+        )
+
+
+def selection_of(house: House, pod: Pod | None) -> str:
+    """Return the networks annotation of a pod in the manifests; empty without a pod.
+
+    Raises:
+        UnknownContainerError: the manifests have no such pod.
+    """
+    if pod is None:
+        return ""
+    text = house.source.selection(pod)
+    if text is None:
+        raise UnknownContainerError(f"pod {pod} is not in the manifests")
+    return text
+
+
+def planned(house: House, request: Request) -> tuple[Attachment, ...]:
+    """Return the attachments a request asks for, the default network first.
+
+    Raises:
+        InvalidConfigError: annotation or a network's configuration has mistakes.
+        NetworkNotFoundError: a network has no definition.
+    """
+    namespace = request.pod.namespace if request.pod else "default"
+    selections = parse_networks(request.networks, namespace)
+    _check_isolation(selections, request, namespace)
+    first = default_network(house, request)
+    common = [
+        *((each.name, each) for each in _inline(request)),
+        *(
+            (f"{request.lookup_namespace}/{name}", named(house, request, name))
+            for name in request.default_networks
+        ),
+    ]
+    count = (1 if first else 0) + len(common)
+    if not first and common:
+        # Further default networks count from net1, and the annotation's from behind them.
+        count += 1
+    names = assign_names(selections, count, request.ifname)
+    attachments = []
+    if first:
+        attachments.append(_attachment(house, request, *first, request.ifname, None, default=True))
+    for index, (name, config) in enumerate(common, start=1):
+        attachments.append(_attachment(house, request, name, config, f"net{index}", None))
+    for selection, ifname in zip(selections, names, strict=True):
+        name = f"{selection.namespace}/{selection.name}"
+        config = _defined(house, request, selection.namespace, selection.name)
+        attachments.append(_attachment(house, request, name, config, ifname, selection))
+    _check_distinct(attachments)
+    return tuple(attachments)
+
+
+def default_network(house: House, request: Request) -> tuple[str, NetworkConfigList] | None:
+    """Return name and configuration of the default network, or None if there is none."""
+    given = request.default
+    if given is None or given == "":
+        return None
+    if not isinstance(given, str):
+        config = conflist(given, "", "delegates[0]")
+        return config.name, config
+    config = named(house, request, given)
+    return config.name, config
+
+
+def named(house: House, request: Request, name: str) -> NetworkConfigList:
+    """Return the network that a configuration names: a file, a folder, or a definition's name.
+
+    The order is Multus' (``k8sclient.getNetDelegate``): a path if there is a slash, else a
+    definition, else an on-disk configuration.
+
+    Raises:
+        NetworkNotFoundError: there is none.
+    """
+    if "/" in name or name.endswith((".conflist", ".conf", ".json")):
+        return _from_path(house, name)
+    definition = house.source.definition(request.lookup_namespace, name)
+    on_disk = _on_disk(house, request)
+    if definition is not None:
+        return resolve(definition, request.lookup_namespace, name, on_disk)
+    return find_on_disk(name, on_disk)
+
+
+def _from_path(house: House, path: str) -> NetworkConfigList:
+    if os.path.isdir(path):
+        found = house.configurations(path)
+        if not found:
+            raise NetworkNotFoundError(f"folder {path} has no CNI configuration")
+        filename, data = found[0]
+    else:
+        try:
+            filename, data = path, house.configuration(path)
+        except IOFailureError as error:
+            raise NetworkNotFoundError(error.msg, error.details) from error
+    stem = os.path.basename(filename).rsplit(".", 1)[0]
+    return conflist(load_json(data, filename), stem, filename)
+
+
+def _defined(house: House, request: Request, namespace: str, name: str) -> NetworkConfigList:
+    definition = house.source.definition(namespace, name)
+    if definition is None:
+        raise NetworkNotFoundError(
+            f"network {namespace}/{name} has no definition",
+            "no manifest has a NetworkAttachmentDefinition of that name",
+        )
+    return resolve(definition, namespace, name, _on_disk(house, request))
+
+
+def _on_disk(house: House, request: Request) -> tuple[tuple[str, bytes], ...]:
+    return house.configurations(request.conf_dir or house.settings.conf_dir)
+
+
+def _inline(request: Request) -> tuple[NetworkConfigList, ...]:
+    return tuple(
+        conflist(each, "", f"delegates[{index}]")
+        for index, each in enumerate(request.delegates, start=1)
+    )
+
+
+def _attachment(
+    house: House,
+    request: Request,
+    name: str,
+    config: NetworkConfigList,
+    ifname: str,
+    selection: NetworkSelection | None,
+    *,
+    default: bool = False,
+) -> Attachment:
+    device = selection.device_id if selection else ""
+    arguments.verify_capabilities(
+        config,
+        arguments.capability_args(selection),
+        strict=house.settings.strict_capabilities,
+    )
+    return Attachment(
+        network=name,
+        config=arguments.with_arguments(config, selection, device),
+        ifname=ifname,
+        runtime_config=arguments.runtime_config(
+            selection, default=default, runtime=request.runtime_config, device_id=device
+        ),
+        args=arguments.compose_args(request.pod, request.container_id, selection, request.args),
+        default=default,
+        selection=selection,
+    )
+
+
+def _check_isolation(
+    selections: tuple[NetworkSelection, ...], request: Request, namespace: str
+) -> None:
+    allowed = request.allowed_namespaces
+    if allowed is None:
+        return
+    mistakes = tuple(
+        (f"[{index}].namespace", f"pods of {namespace} may not use networks of {each.namespace}")
+        for index, each in enumerate(selections)
+        if each.namespace != namespace and each.namespace not in allowed
+    )
+    if mistakes:
+        raise InvalidConfigError("namespace isolation is on", mistakes)
+
+
+def _check_distinct(attachments: list[Attachment]) -> None:
+    """Refuse what the machine could not tell apart (CNI 1.1.0: state is kept per attachment)."""
+    seen: dict[tuple[str, str], str] = {}
+    for each in attachments:
+        place = (each.config.name, each.ifname)
+        if place in seen:
+            raise InvalidConfigError(
+                f"{each.network} and {seen[place]} are one CNI network on one interface"
+            )
+        seen[place] = each.network

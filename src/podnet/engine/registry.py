@@ -1,0 +1,43 @@
+"""Names to code: the only place that knows which module serves which name, as text.
+
+Built-in names are tried first; entry points of other packages only on a miss, because reading
+their metadata costs more than a whole ADD.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+PLUGINS = {
+    "podnet": "podnet.engine.attach_verbs:AttachPlugin",
+    "multus": "podnet.engine.attach_verbs:AttachPlugin",
+    "macvlan": "podnet.engine.interface_verbs:InterfacePlugin",
+    "ptp": "podnet.engine.interface_verbs:InterfacePlugin",
+    "loopback": "podnet.engine.loopback_verbs:LoopbackPlugin",
+    "whereabouts": "podnet.engine.ipam_verbs:IpamPlugin",
+    "podnet-ipam": "podnet.engine.ipam_verbs:IpamPlugin",
+    "static": "podnet.engine.ipam_verbs:IpamPlugin",
+}
+"""CNI plugin types served in this process; ``podnet plugin install`` offers the same names."""
+
+ROLES = {
+    "podnet.engine.attach_verbs:AttachPlugin": "sandbox",
+    "podnet.engine.interface_verbs:InterfacePlugin": "interface",
+    "podnet.engine.loopback_verbs:LoopbackPlugin": "interface",
+    "podnet.engine.ipam_verbs:IpamPlugin": "ipam",
+}
+"""Which lock a plugin's verbs take; a plugin only ever calls plugins further down this table."""
+
+KERNEL = "podnet.kernel.sandbox:Kernel"
+DIRECTORY_SOURCE = "podnet.sources.directory:DirectorySource"
+READ_CONFIGS = "podnet.sources.confdir:read_configs"
+READ_CONFIG = "podnet.sources.confdir:read_config"
+BUILTIN_EXECUTOR = "podnet.execs.builtin:BuiltinExecutor"
+PROCESS_EXECUTOR = "podnet.execs.process:ProcessExecutor"
+
+
+def resolve(target: str) -> Any:
+    """Return what ``module:attribute`` names."""
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,124 @@
+"""Where podnet keeps its state and finds its neighbours, from environment and one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
+
+from podnet.errors import DecodingError, InvalidConfigError, IOFailureError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONFIG_FILE = "/etc/cni/net.d/podnet.d/podnet.conf"
+"""Beside the runtime's configurations, in a folder that runtimes do not read."""
+
+
+@frozen(kw_only=True)
+class Settings:
+    """How one installation of podnet is set up.
+
+    Attributes:
+        state_dir: absolute folder of journal, locks and, by default, leases.
+        store: URL of the IPAM store, such as ``file:/var/lib/podnet/leases``.
+        networks: files or folders with manifests of pods and network definitions.
+        conf_dir: folder of on-disk CNI configurations that definitions and default networks
+            may name (Multus' ``confDir``).
+        bin_dirs: folders searched for delegate executables before those of ``CNI_PATH``.
+        node: this node's name, part of leases and of chosen MAC addresses.
+        timeout: seconds that one call of the runtime may take in all, below the 2 minutes that
+            kubelet grants a CRI call (``--runtime-request-timeout``).
+        strict_capabilities: refuse an attachment whose pod asks for what no plugin of the network
+            declares as capability (NPWG 1.3, 4.1.2.1.3.2); Multus never refuses.
+    """
+
+    state_dir: str = "/var/lib/podnet"
+    store: str = ""
+    networks: tuple[str, ...] = ()
+    conf_dir: str = "/etc/cni/multus/net.d"
+    bin_dirs: tuple[str, ...] = ()
+    node: str = ""
+    timeout: float = 110.0
+    strict_capabilities: bool = False
+
+
+_TEXTS = {"stateDir": "state_dir", "store": "store", "confDir": "conf_dir", "node": "node"}
+_LISTS = {"networks": "networks", "binDirs": "bin_dirs"}
+
+
+def load(environ: Mapping[str, str], **overrides: object) -> Settings:
+    """Return the settings: overrides, then environment, then file, then defaults.
+
+    Args:
+        environ: ``PODNET_CONFIG`` names the file, ``PODNET_STATE_DIR`` and ``PODNET_STORE`` win
+            over what it says.
+        overrides: fields of ``Settings``; None means not given.
+
+    Raises:
+        IOFailureError: the file that ``PODNET_CONFIG`` names cannot be read.
+        DecodingError, InvalidConfigError: the file is not what it has to be.
+    """
+    path = environ.get("PODNET_CONFIG", "")
+    fields = _read_file(path or CONFIG_FILE, required=bool(path))
+    for variable, name in (("PODNET_STATE_DIR", "state_dir"), ("PODNET_STORE", "store")):
+        if environ.get(variable):
+            fields[name] = environ[variable]
+    fields.update({k: v for k, v in overrides.items() if v is not None})
+    settings = Settings(**fields)  # type: ignore[arg-type]  # each value was checked by its reader
+    state_dir = os.path.abspath(settings.state_dir)
+    return evolve(
+        settings,
+        state_dir=state_dir,
+        store=settings.store or f"file:{state_dir}/leases",
+        node=settings.node or os.uname().nodename,
+    )
+
+
+def _read_file(path: str, *, required: bool) -> dict[str, object]:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        if required:
+            raise IOFailureError(f"cannot read PODNET_CONFIG {path}", "no such file") from None
+        return {}
+    except OSError as error:
+        raise IOFailureError(f"cannot read {path}", error.strerror or str(error)) from error
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DecodingError(f"{path} is not JSON", str(error)) from error
+    if not isinstance(document, dict):
+        raise DecodingError(f"{path} is not a JSON object")
+    return _checked(document, path)
+
+
+def _checked(document: dict[str, object], path: str) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    mistakes: list[tuple[str, str]] = []
+    for key, value in document.items():
+        if key in _TEXTS and isinstance(value, str):
+            fields[_TEXTS[key]] = value
+        elif key in _LISTS and isinstance(value, str):
+            fields[_LISTS[key]] = (value,)
+        elif key in _LISTS and isinstance(value, list) and all(isinstance(v, str) for v in value):
+            fields[_LISTS[key]] = tuple(value)
+        elif key == "timeout" and _is_positive(value):
+            fields["timeout"] = float(value)  # type: ignore[arg-type]  # checked one line above
+        elif key == "strictCapabilities" and isinstance(value, bool):
+            fields["strict_capabilities"] = value
+        elif key in (*_TEXTS, *_LISTS, "timeout", "strictCapabilities"):
+            mistakes.append((key, f"has a value of the wrong type: {value!r}"))
+        else:
+            # Unlike a network configuration this file is podnet's alone: an unknown key is a typo.
+            mistakes.append((key, "is not a setting of podnet"))
+    if mistakes:
+        raise InvalidConfigError(f"{path} has mistakes", tuple(mistakes))
+    return fields
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0

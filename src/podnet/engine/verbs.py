@@ -1,0 +1,69 @@
+"""Verbs to methods, and the executor that prefers a built-in to an executable."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from podnet.engine import registry
+from podnet.errors import InvalidEnvironmentError, PluginNotFoundError
+from podnet.model.printing import print_result
+
+if TYPE_CHECKING:
+    from podnet.engine.house import House
+    from podnet.model.attachment import Call, Done
+    from podnet.model.result import Result
+    from podnet.ports import Executor
+
+_METHODS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": "status"}
+
+
+def run_builtin(house: House, call: Call, name: str) -> Result | None:
+    """Do the verb of the built-in plugin ``name``, without taking locks.
+
+    Raises:
+        PluginNotFoundError: podnet has no plugin of that name.
+        PodnetError: the verb failed.
+    """
+    plugin = house.plugin(name)
+    if plugin is None:
+        raise PluginNotFoundError(f"podnet has no built-in plugin {name!r}")
+    method = _METHODS.get(call.verb)
+    if method is None:
+        raise InvalidEnvironmentError(f"unknown CNI_COMMAND: {call.verb}")
+    result: Result | None = getattr(plugin, method)(call)
+    return result
+
+
+class Delegates:
+    """Executor of an open house: what is built in runs here, everything else as a process."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    @cached_property
+    def _builtin(self) -> Executor:
+        made: Executor = registry.resolve(registry.BUILTIN_EXECUTOR)(
+            dict.fromkeys(registry.PLUGINS, self._run_here)
+        )
+        return made
+
+    @cached_property
+    def _process(self) -> Executor:
+        made: Executor = registry.resolve(registry.PROCESS_EXECUTOR)()
+        return made
+
+    def _run_here(self, call: Call) -> bytes:
+        result = run_builtin(self._house, call, call.plugin)
+        if result is None:
+            return b""
+        return print_result(result, str(call.config.get("cniVersion") or "0.1.0"))
+
+    def has(self, plugin: str) -> bool:
+        """Tell whether a built-in or an executable of that name may be run."""
+        return self._builtin.has(plugin) or self._process.has(plugin)
+
+    def run(self, call: Call) -> Done:
+        """Run the delegate; see ``ports.Executor.run``."""
+        chosen = self._builtin if self._builtin.has(call.plugin) else self._process
+        return chosen.run(call)

@@ -1,0 +1,118 @@
+"""The seams of the house as Protocols, and nothing else.
+
+Each has one contract suite in ``podnet.testing`` that every adapter and every fake passes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from podnet.model.attachment import Call, Done, Pod
+    from podnet.model.facts import Have, Probe
+    from podnet.model.lease import Block
+    from podnet.model.ops import Op
+
+    # Imported for annotations only: the ground floor stands below the model at run time.
+
+
+class Store(Protocol):
+    """A versioned map of blocks that knows nothing of addresses.
+
+    Keys are non-empty texts of printable characters; ``/`` separates their parts. A version is
+    opaque, never empty, and never comes back for the same key: a block deleted and created anew
+    has another version than before.
+    """
+
+    def load(self, key: str) -> tuple[Block, str] | None:
+        """Return the block and its version, or None where there is none.
+
+        Raises:
+            StoreError: the store is broken or unreachable.
+        """
+        ...
+
+    def swap(self, key: str, new: Block | None, expected: str | None) -> bool:
+        """Replace the block at ``key`` if it is still at version ``expected``.
+
+        Args:
+            key: where.
+            new: the block to put there, durable once this returns; None deletes.
+            expected: version that ``load`` gave; None if there was none.
+
+        Returns:
+            True if replaced; False if somebody else won, and then nothing changed.
+
+        Raises:
+            StoreError: the store is broken; whether the write happened is unknown.
+        """
+        ...
+
+    def keys(self, prefix: str) -> Iterable[str]:
+        """Return the keys that start with ``prefix``, in order."""
+        ...
+
+    def close(self) -> None:
+        """Release what is held; further calls are undefined. May be called again."""
+        ...
+
+
+class Picker(Protocol):
+    """Chooses which free address is handed out next."""
+
+    def pick(self, free: Iterator[tuple[int, int]], ask: object) -> int | None:
+        """Return a number of one of the inclusive, ascending intervals ``free``, or None."""
+        ...
+
+
+class Driver(Protocol):
+    """One kind of interface: decides what to read from the kernel and what to change."""
+
+    def ask(self, want: object) -> Probe:
+        """Name the facts ``plan`` needs."""
+        ...
+
+    def plan(self, want: object, have: Have) -> tuple[Op, ...]:
+        """Return the operations from ``have`` to ``want``; empty means nothing differs.
+
+        Raises:
+            InvalidConfigError, LinkNotFoundError, InterfaceExistsError: ``want`` cannot be had.
+        """
+        ...
+
+
+class NetworkSource(Protocol):
+    """Where pods and network definitions come from. Fetches; understanding is pure."""
+
+    def selection(self, pod: Pod) -> str | None:
+        """Return the text of the pod's networks annotation; None if the pod is unknown.
+
+        A pod without the annotation has the empty text.
+        """
+        ...
+
+    def definition(self, namespace: str, name: str) -> bytes | None:
+        """Return the network definition as a JSON object's bytes, or None if there is none.
+
+        The object is the NetworkAttachmentDefinition itself, with ``metadata`` and ``spec``.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """Runs a delegate plugin."""
+
+    def has(self, plugin: str) -> bool:
+        """Tell whether this executor can run the plugin of that name."""
+        ...
+
+    def run(self, call: Call) -> Done:
+        """Run it and return what it said; a non-zero exit is data.
+
+        Raises:
+            PluginNotFoundError: there is no such plugin here.
+            DeadlineError: it did not end in ``call.timeout`` seconds and was ended.
+        """
+        ...

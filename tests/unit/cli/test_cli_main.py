@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import podnet
+from podnet.cli.main import COMMANDS, main
+
+SRC = os.path.dirname(os.path.dirname(podnet.__file__))
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": SRC},
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
+def test_help_and_version_load_no_room_and_no_guest(arguments):
+    done = python(
+        "import sys\n"
+        "from podnet.cli.main import main\n"
+        "before = set(sys.modules)\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit as end: print('exit', end.code)\n"
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in"
+        " ('podnet', 'rich', 'attr', 'attrs', 'yaml', 'pyroute2', 'netaddr', 'asyncio')))\n"
+    )
+    assert done.stdout.endswith("exit 0\n['podnet', 'podnet.cli', 'podnet.cli.main']\n"), done
+
+
+def test_a_command_loads_no_other_command():
+    done = python(
+        "import sys\n"
+        "from podnet.cli.main import main\n"
+        "try: main(['attach', '--help'])\n"
+        "except SystemExit: pass\n"
+        f"others = ['podnet.cli.' + c for c in {list(COMMANDS)!r} if c != 'attach']\n"
+        "print([m for m in [*others, 'rich', 'yaml', 'pyroute2', 'podnet.engine.node']"
+        " if m in sys.modules])\n"
+    )
+    assert done.stdout.endswith("\n[]\n"), done
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert "example" in shown
+    assert f"podnet {command}" in shown
+
+
+@pytest.mark.parametrize("verb", ["install", "uninstall", "list"])
+def test_each_plugin_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["plugin", verb, "--help"])
+    assert end.value.code == 0
+    assert f"podnet plugin {verb} --" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_its_own_module_with_the_two_functions(command):
+    module = import_module(f"podnet.cli.{command}")
+    assert callable(module.configure)
+    assert callable(module.run)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["attach"],
+        ["attach", "--netns"],
+        ["detach"],
+        ["detach", "--netns", "/x", "--pod", "a/b"],
+        ["check"],
+        ["status", "--output", "xml"],
+        ["plugin"],
+        ["plugin", "install"],
+    ],
+)
+def test_wrong_usage_exits_2_with_one_error(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("error:") == 1
+
+
+def test_options_may_stand_before_the_command(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--help", "attach"])
+    assert end.value.code == 0
+    assert "COMMAND" in capsys.readouterr().out
