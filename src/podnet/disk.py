@@ -62,12 +62,22 @@ def make_private_dir(path: str) -> None:
     Raises:
         IOFailureError: it cannot be made, or something else is there.
     """
-    try:
-        if not os.path.isdir(path):
-            os.makedirs(path, mode=0o700, exist_ok=True)
-            _sync_folder(os.path.dirname(os.path.abspath(path)))
-    except OSError as error:
-        raise _failure("make folder", path, error) from error
+    path = os.path.abspath(path)
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    # One by one: os.makedirs gives the mode to the last alone, and those above it the umask's.
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            if os.path.isdir(folder):  # another process was faster
+                continue
+            raise _failure("make folder", folder, NotADirectoryError(errno.ENOTDIR, "")) from None
+        except OSError as error:
+            raise _failure("make folder", folder, error) from error
+        _sync_folder(os.path.dirname(folder))
 
 
 def write_atomic(path: str, data: bytes, *, durable: bool = True) -> None:

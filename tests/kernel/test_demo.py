@@ -124,8 +124,9 @@ def test_the_demo_works_for_an_unprivileged_user(scratch):
 @pytest.mark.skipif(os.geteuid() != 0, reason="a user has no capabilities to drop")
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv")
 def test_the_demo_works_for_root_without_capabilities(scratch):
-    # As in a container; files of others are still readable, for the interpreter's sake.
-    drop = ["setpriv", "--bounding-set", "-all,+dac_override,+dac_read_search"]
+    # As in a container. Files of others stay readable, for the interpreter's sake, and mapping
+    # user 0 takes CAP_SETFCAP (user_namespaces(7), since Linux 5.12).
+    drop = ["setpriv", "--bounding-set", "-all,+dac_override,+dac_read_search,+setfcap"]
     assert_it_works_in_a_user_namespace(scratch, demo(scratch, before=drop))
 
 
@@ -137,6 +138,53 @@ def test_where_no_namespace_can_be_had_the_demo_says_what_is_missing(scratch):
     assert "run it as root" in done.stderr
     assert "Traceback" not in done.stderr
     assert json.loads(done.stdout)["code"] == 50
+
+
+def sabotaged(scratch, sabotage):
+    """Play the demo after some lines of code that break podnet."""
+    code = f"{sabotage}\nimport sys\nfrom podnet.cli.main import main\nsys.exit(main(['demo']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=environment(scratch),
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert os.listdir(scratch) == []
+    return json.loads(done.stdout), done.stderr
+
+
+def test_a_demo_that_leaves_something_fails_and_names_it(scratch):
+    document, errors = sabotaged(
+        scratch,
+        "from podnet.engine.node import Node\nNode.detach = lambda self, netns: ()",
+    )
+    assert document["ok"] is False
+    for thing in (
+        "link eth1 in test-webhook",
+        "address 192.168.60.21/24 on eth1 in test-webhook-2",
+        "lease of 192.168.60.20/24 by default/test-webhook (eth1)",
+    ):
+        assert thing in document["left"]
+        assert f"podnet: error: left behind: {thing}\n" in errors
+    # The node's ends of the default network's pairs, the records and their files.
+    for start, least in (("link ", 6), ("record of container test-webhook", 2), ("file ", 2)):
+        assert sum(thing.startswith(start) for thing in document["left"]) >= least
+
+
+def test_a_demo_whose_pods_cannot_reach_each_other_fails(scratch):
+    document, errors = sabotaged(
+        scratch,
+        "from podnet.cli import ping\n"
+        "ping.request = lambda ident, sequence: bytes(8)\n"
+        "ping.ping.__kwdefaults__.update(attempts=1, wait=0.05)",
+    )
+    assert (document["ok"], document["left"]) == (False, [])
+    assert [ping["ms"] for ping in document["pings"]] == [None] * 4
+    assert errors.count("cannot reach") == 4
 
 
 @pytest.mark.parametrize("colour", [True, False])

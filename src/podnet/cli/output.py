@@ -114,8 +114,10 @@ class Screen:
             width = Measurement.get(console, unbounded, drawn).maximum
             if width <= console.width:
                 break
-        # Rich never draws wider than its console believes the terminal to be.
-        wide = Console(file=self._out, highlight=False, width=max(width, console.width))
+        # Rich never draws wider than its console believes the terminal to be, and of a dumb one it
+        # believes 80 columns, whatever the width, unless it is told the height as well.
+        width, height = max(width, console.width), console.height
+        wide = Console(file=self._out, highlight=False, width=width, height=height)
         wide.print(drawn)
 
     def say(self, text: str = "", style: str = "") -> None:

@@ -166,6 +166,6 @@ def _list(bin_dir: str | None, screen: Screen) -> int:
         screen.document({"names": list(names)})
         return 0
     state = {name: inspect(os.path.join(bin_dir, name)).value for name in names}
-    screen.table(Table(("name", "in " + bin_dir), [*state.items()]))
+    screen.table(Table(("name", "state"), [*state.items()], title=bin_dir))
     screen.document({"binDir": bin_dir, "names": state})
     return 0

@@ -119,7 +119,7 @@ def isolate(root: str) -> Machine:
             _call("unshare", ctypes.c_int(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWNS))
             _map_to_root(user, group)
         except OSError as error:
-            raise _refusal(refused, error) from error
+            raise _refusal(user, refused, error) from error
     inside = os.stat(_OWN)
     if (inside.st_dev, inside.st_ino) == (outside.st_dev, outside.st_ino):
         raise NotAvailableError("the kernel left this process in the machine's own network")
@@ -145,9 +145,9 @@ def _map_to_root(user: int, group: int) -> None:
             file.write(text)
 
 
-def _refusal(as_root: OSError, as_user: OSError) -> NotAvailableError:
+def _refusal(user: int, as_root: OSError, as_user: OSError) -> NotAvailableError:
     """Say what is missing; every clause is a fact read from this machine."""
-    causes = [f"namespaces as user {os.geteuid()}: {as_root.strerror}"]
+    causes = [f"namespaces as user {user}: {as_root.strerror}"]
     causes.append(f"an unprivileged user namespace: {as_user.strerror}")
     for path, bad in (
         ("kernel/unprivileged_userns_clone", "0"),
@@ -164,7 +164,7 @@ def _refusal(as_root: OSError, as_user: OSError) -> NotAvailableError:
             causes.append(f"the sysctl {path.replace('/', '.')} is {bad}")
     if as_user.errno == errno.ENOSPC:
         causes.append("the limit on namespaces is reached")
-    remedy = "in a container, grant it CAP_SYS_ADMIN" if os.geteuid() == 0 else "run it as root"
+    remedy = "in a container, grant it CAP_SYS_ADMIN" if user == 0 else "run it as root"
     return NotAvailableError(
         "no network namespace of one's own can be had here", "; ".join([*causes, remedy])
     )

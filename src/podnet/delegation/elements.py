@@ -113,9 +113,8 @@ def interface_fault(text: str) -> str:
     """Return why it cannot be the name of an attachment's interface; empty if it can."""
     if text in _TAKEN_IFNAMES:
         return f"{text} is reserved"
-    if any(ord(each) < 0x20 or 0x7F <= ord(each) < 0xA0 for each in text):
-        return "interface name contains control characters"
-    return ifname_fault(text)
+    # The kernel takes control characters too, and bytes that are no text.
+    return ifname_fault(text) or ("" if text.isprintable() else "interface name is unprintable")
 
 
 def read_name(reader: Reader) -> str:

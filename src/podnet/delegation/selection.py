@@ -135,12 +135,17 @@ def _parse_short(text: str, namespace: str, mistakes: Mistakes) -> list[NetworkS
         for key, fault in (
             ("name", read.object_name_fault(name)),
             ("namespace", read.namespace_fault(own) if slash else ""),
-            ("interface", read.interface_fault(interface) if at else ""),
+            ("interface", _short_interface_fault(interface) if at else ""),
         ):
             if fault:
                 mistakes.append((f"[{index}].{key}", fault))
         selections.append(NetworkSelection(name=name, namespace=own, interface=interface))
     return selections
+
+
+def _short_interface_fault(interface: str) -> str:
+    # The kernel would take it; Multus counts the marks, and nobody means such a name.
+    return "has a second '@'" if "@" in interface else read.interface_fault(interface)
 
 
 def _parse_json(text: str, namespace: str, mistakes: Mistakes) -> list[NetworkSelection]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
@@ -47,6 +47,7 @@ class Node:
         state_dir: str | None = None,
         settings: Settings | None = None,
         step: Callable[[str], None] = no_step,
+        kernel: Any = None,
     ) -> None:
         """Set up a node; nothing is opened yet.
 
@@ -57,6 +58,8 @@ class Node:
             state_dir: folder for journal and locks; default likewise.
             settings: complete settings, instead of looking at environment and file.
             step: called with a short name before every side effect.
+            kernel: another kernel than this machine's, such as ``podnet.testing.FakeKernel``, for
+                tests of what is built on podnet.
 
         Raises:
             PodnetError: the configuration file has mistakes.
@@ -71,7 +74,7 @@ class Node:
             one = isinstance(networks, str | os.PathLike)
             paths = (networks,) if one else networks
             base = evolve(base, networks=tuple(os.fspath(path) for path in paths))  # type: ignore[union-attr,arg-type]  # one path or several, as told apart above
-        self._house = House(base, step=step)
+        self._house = House(base, step=step, kernel=kernel)
 
     def __enter__(self) -> Node:
         return self

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from podnet.engine import registry
 from podnet.errors import InvalidEnvironmentError, PluginNotFoundError
 from podnet.model.printing import print_result
+from podnet.model.reader import Reader
+from podnet.model.versions import reconcile
 
 if TYPE_CHECKING:
     from podnet.engine.house import House
@@ -57,7 +59,7 @@ class Delegates:
         result = run_builtin(self._house, call, call.plugin)
         if result is None:
             return b""
-        return print_result(result, str(call.config.get("cniVersion") or "0.1.0"))
+        return print_result(result, reconcile(Reader(call.config).string("cniVersion")))
 
     def has(self, plugin: str) -> bool:
         """Tell whether a built-in or an executable of that name may be run."""

@@ -47,7 +47,7 @@ def require_addresses(answer: Result) -> None:
 
 
 def configure(
-    link: LinkName, answer: Result, have: Have, *, enabledad: bool = False, nodad: bool = False
+    link: LinkName, answer: Result, have: Have, *, enabledad: bool = False, announce: bool = True
 ) -> tuple[Op, ...]:
     """Return the ops that give a link the addresses and routes of an IPAM plugin's answer.
 
@@ -56,17 +56,19 @@ def configure(
         answer: addresses and routes; with none the link is only set up.
         have: what is there of link, addresses and routes.
         enabledad: let the kernel detect duplicates, and wait for it.
-        nodad: have addresses usable as routes' sources before the op after next.
+        announce: have the kernel tell neighbours of the addresses. Without, and without
+            detection, IPv6 addresses are never tentative.
     """
     fact = have.link(link)
     fresh = fact is None or not fact.up
     there = have.addresses_of(link)
     ops: list[Op] = []
     if fresh and answer.ips:
-        ops += notify_sysctls(link)
+        ops += notify_sysctls(link) if announce else ()
         if any(ip.version == 6 for ip in answer.ips):
             ops += ipv6_sysctls(link, enabledad=enabledad)
     missing = [ip for ip in answer.ips if str(parse_prefix(ip.address)) not in there]
+    nodad = not announce and not enabledad
     ops += [AddAddress(link=link, address=ip.address, nodad=nodad) for ip in missing]
     if fresh:
         ops.append(SetLink(link=link, up=True))

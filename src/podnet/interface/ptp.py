@@ -239,7 +239,9 @@ def _host_ops(want: Want, answer: Result, have: Have) -> tuple[Op, ...]:
             key = f"net/ipv6/conf/{want.host.name}/accept_dad"
             ops.append(SetSysctl(place=Place.HOST, key=key, value="0"))
     gateways = dict.fromkeys(_single(ip.gateway) for ip in answer.ips)
-    ops += [AddAddress(link=want.host, address=each) for each in gateways if each not in there]
+    nodad = not want.enabledad
+    missing = [each for each in gateways if each not in there]
+    ops += [AddAddress(link=want.host, address=each, nodad=nodad) for each in missing]
     if fresh:
         ops.append(SetLink(link=want.host, up=True))
     routes = tuple(
@@ -260,11 +262,14 @@ def _sandbox_ops(want: Want, answer: Result, have: Have) -> tuple[Op, ...]:
     """Return the sandbox's side: every packet goes through the gateway.
 
     The kernel's own route to the subnet goes; a route to the gateway alone and one to the subnet
-    by way of it take its place (ptp.go, setupContainerVeth).
+    by way of it take its place (ptp.go, setupContainerVeth). These name the address as their
+    source, which IPv6 refuses while it is tentative (net/ipv6/route.c, "Invalid source address").
+    Even without detection it stays so until a kernel worker has run, hence ``nodad``; no neighbour
+    on a new pair needs an announcement.
     """
     fact = have.link(want.link)
     fresh = fact is None or not fact.up
-    ops = list(layer3.configure(want.link, answer, have, enabledad=want.enabledad))
+    ops = list(layer3.configure(want.link, answer, have, enabledad=want.enabledad, announce=False))
     connected = {route.dst for route in have.routes_of(want.link) if _is_connected(route)}
     routes: list[AddRoute] = []
     for ip in answer.ips:

@@ -140,7 +140,8 @@ def address(op: AddAddress | DeleteAddress, index: int) -> Message:
     if add and family == socket.AF_INET and length < 31:  # RFC 3021: /31 has no broadcast
         value = int.from_bytes(socket.inet_aton(text)) | ((1 << (32 - length)) - 1)
         attrs.append(["IFA_BROADCAST", socket.inet_ntoa(value.to_bytes(4))])
-    flags = _IFA_F_NODAD if isinstance(op, AddAddress) and op.nodad and family == socket.AF_INET6 else 0
+    nodad = isinstance(op, AddAddress) and op.nodad and family == socket.AF_INET6
+    flags = _IFA_F_NODAD if nodad else 0
     fields = {"family": family, "prefixlen": length, "flags": flags, "scope": 0, "index": index}
     body = _encode(ifaddrmsg, {**fields, "attrs": attrs})
     if add:

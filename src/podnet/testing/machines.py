@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 
 def run_machine(
-    factory: Callable[[], RuleBasedStateMachine], *, examples: int = 100, steps: int = 40
+    factory: Callable[[], RuleBasedStateMachine],
+    *,
+    examples: int = 100,
+    steps: int = 40,
+    **options: Any,
 ) -> None:
     """Run a machine until it has passed or shrunk a failure.
 
@@ -36,6 +40,7 @@ def run_machine(
         factory: makes the machine anew for each run.
         examples: how many runs.
         steps: calls in each run.
+        options: further Hypothesis settings.
     """
     run_state_machine_as_test(
         factory,  # type: ignore[arg-type] # any factory will do, and ours takes the store
@@ -44,6 +49,7 @@ def run_machine(
             stateful_step_count=steps,
             deadline=None,
             suppress_health_check=list(HealthCheck),
+            **options,
         ),
     )
 
@@ -156,6 +162,7 @@ class IpamMachine(RuleBasedStateMachine):
         self.ipams = [self._ipam("node-0"), self._ipam("node-1")]
         self.model: dict[tuple[str, str], Lease] = {}
         self.former: list[Lease] = []
+        self.newest: dict[tuple[str, str], int] = {}
         self.containers = dict.fromkeys(range(6), 0)
 
     def _ipam(self, node: str) -> Ipam:
@@ -191,7 +198,11 @@ class IpamMachine(RuleBasedStateMachine):
         return [text for text in may if (pool.domain, text) not in self.model]
 
     def _adopt(self, pool: Pool, lease: Lease) -> None:
-        self.model[pool.domain, str(lease.ip)] = lease
+        key = pool.domain, str(lease.ip)
+        if lease != self.model.get(key):
+            assert lease.sequence > self.newest.get(key, 0), f"{lease} repeats a sequence"
+        self.newest[key] = lease.sequence
+        self.model[key] = lease
 
     @rule(pool=_POOLS, number=_NUMBERS, handle=st.integers(0, 1))
     def allocate(self, pool: Pool, number: int, handle: int) -> None:
@@ -327,6 +338,8 @@ class IpamMachine(RuleBasedStateMachine):
                 ), f"the lease of {lease.owner} changed by what {owner} did"
             if key in before:
                 self.former.append(before[key])
+            if key in self.model:
+                self.newest[key] = self.model[key].sequence
 
     @invariant()
     def store_holds_what_the_model_holds(self) -> None:

@@ -309,8 +309,8 @@ class StoreContract:
             for turn in range(2, 30, 2):
                 stale = self._version(one, "a/b")
                 assert two.swap("a/b", _block(turn), self._version(two, "a/b")) is True
-                assert one.swap("a/b", _block(99), stale) is False
                 assert _loaded(one, "a/b")[0] == _block(turn)
+                assert one.swap("a/b", _block(99), stale) is False
                 assert one.swap("a/b", None, self._version(one, "a/b")) is True
                 assert two.load("a/b") is None
                 assert two.swap("a/b", _block(turn + 1), None) is True

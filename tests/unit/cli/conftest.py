@@ -6,10 +6,11 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from attrs import field, frozen, mutable
+from attrs import field, mutable
 
 from podnet.cli import attach, check, detach, status
 from podnet.cli.output import Screen
+from podnet.engine.attached import Attached, AttachedNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,29 +27,30 @@ class Terminal(io.StringIO):
         return True
 
 
-@frozen(kw_only=True)
-class FakeNetwork:
-    """Like engine.attach.AttachedNetwork."""
+def network_of(**changes: Any) -> AttachedNetwork:
+    """Return the scenario's network as attached."""
+    told = {
+        "name": "default/macvlan-conf-1",
+        "interface": "eth1",
+        "type": "macvlan",
+        "ips": ("192.168.60.20/24",),
+        "mac": "02:00:00:00:00:01",
+        "gateway": ("192.168.60.1",),
+    }
+    return AttachedNetwork(**{**told, **changes})
 
-    name: str = "default/macvlan-conf-1"
-    interface: str = "eth1"
-    type: str = "macvlan"
-    ips: tuple[str, ...] = ("192.168.60.20/24",)
-    mac: str = "02:00:00:00:00:01"
-    gateway: tuple[str, ...] = ("192.168.60.1",)
-    default: bool = False
 
-
-@frozen(kw_only=True)
-class FakeAttached:
-    """Like engine.attach.Attached."""
-
-    container_id: str = "web-0-0123456789ab"
-    netns: str = "/run/netns/web-0"
-    pod: Pod | None = None
-    stage: str = "done"
-    networks: tuple[FakeNetwork, ...] = (FakeNetwork(),)
-    network_status: str = '[{\n    "name": "default/macvlan-conf-1"\n}]'
+def attached_of(**changes: Any) -> Attached:
+    """Return a sandbox with the scenario's network."""
+    told = {
+        "container_id": "web-0-0123456789ab",
+        "netns": "/run/netns/web-0",
+        "pod": None,
+        "stage": "done",
+        "networks": (network_of(),),
+        "network_status": '[{\n    "name": "default/macvlan-conf-1"\n}]',
+    }
+    return Attached(**{**told, **changes})
 
 
 @mutable
@@ -56,7 +58,7 @@ class FakeNode:
     """Remembers what it was asked; answers what the test says."""
 
     manifests: tuple[Pod, ...] = ()
-    answer: tuple[FakeAttached, ...] = ()
+    answer: tuple[Attached, ...] = ()
     failure: BaseException | None = None
     asked: list[tuple[Any, ...]] = field(factory=list)
     opened: list[tuple[Any, Any]] = field(factory=list)
@@ -75,20 +77,20 @@ class FakeNode:
     def pods(self) -> tuple[Pod, ...]:
         return self.manifests
 
-    def attach(self, netns: str, networks: str | None = None, **rest: Any) -> FakeAttached:
+    def attach(self, netns: str, networks: str | None = None, **rest: Any) -> Attached:
         self._ask("attach", netns, networks, rest)
-        return FakeAttached(netns=netns, pod=rest["pod"])
+        return attached_of(netns=netns, pod=rest["pod"])
 
-    def detach(self, **target: Any) -> tuple[FakeAttached, ...]:
+    def detach(self, **target: Any) -> tuple[Attached, ...]:
         return self._ask("detach", target)
 
-    def check(self, **target: Any) -> tuple[FakeAttached, ...]:
+    def check(self, **target: Any) -> tuple[Attached, ...]:
         return self._ask("check", target)
 
-    def status(self) -> tuple[FakeAttached, ...]:
+    def status(self) -> tuple[Attached, ...]:
         return self._ask("status")
 
-    def _ask(self, *what: Any) -> tuple[FakeAttached, ...]:
+    def _ask(self, *what: Any) -> tuple[Attached, ...]:
         self.asked.append(what)
         if self.failure is not None:
             raise self.failure
@@ -104,13 +106,13 @@ def node(monkeypatch: pytest.MonkeyPatch) -> FakeNode:
 
 
 @pytest.fixture
-def attached() -> type[FakeAttached]:
-    return FakeAttached
+def attached() -> Callable[..., Attached]:
+    return attached_of
 
 
 @pytest.fixture
-def network() -> type[FakeNetwork]:
-    return FakeNetwork
+def network() -> Callable[..., AttachedNetwork]:
+    return network_of
 
 
 @pytest.fixture

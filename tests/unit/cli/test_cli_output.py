@@ -82,6 +82,15 @@ def test_no_cell_is_ever_folded_or_cut(terminal, monkeypatch, columns):
     assert drawn.splitlines()[1].rstrip() == gap.join(("eth0 ", *row[1:]))
 
 
+def test_a_dumb_terminal_cuts_nothing_either(terminal, monkeypatch):
+    """Rich believes such a terminal, Emacs' for one, to have 80 columns, whatever it is told."""
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "dumb")
+    row = ("eth0", "x" * 100, "02:00:00:00:00:01")
+    Screen("auto", terminal).table(Table(("iface", "network", "mac"), [row]))
+    assert terminal.getvalue().splitlines()[1].split() == list(row)
+
+
 def test_a_terminal_without_rich_gets_plain_text(terminal, monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.console", None)
     shown = Screen("auto", terminal)

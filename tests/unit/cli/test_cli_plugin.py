@@ -215,3 +215,9 @@ def test_list_tells_names_and_what_is_there(bin_dir, capsys):
         "not podnet's",
         "-",
     )
+    assert main(["plugin", "list", "--bin-dir", str(bin_dir), "--output", "table"]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        str(bin_dir),
+        "NAME         STATE",
+        "podnet       installed",
+    ]

@@ -1,0 +1,104 @@
+"""Code blocks of README and docs, run where they stand: one test for each page.
+
+``python`` blocks of a page share one namespace, and those that start with ``>>>`` are doctests;
+``console`` blocks run in a shell on a little node of the page's own (see ``console.py``), have to
+end with 0 and to print what the page shows, where ``...`` stands for anything. ``json``, ``yaml``
+and ``text`` blocks are for reading. Any block after a line ``<!-- file: NAME -->`` is written to
+that file for the blocks after it, and not run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sybil import Document, Example, Region
+from sybil.example import SybilFailure
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+_HERE = Path(__file__).parent
+_spec = importlib.util.spec_from_file_location("podnet_docs_console", _HERE / "console.py")
+assert _spec is not None
+assert _spec.loader is not None
+console = importlib.util.module_from_spec(_spec)
+sys.modules["podnet_docs_console"] = console
+_spec.loader.exec_module(console)
+
+ROOT = _HERE.parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+FILE = re.compile(
+    r"^<!-- file: (?P<name>[\w./-]+) -->\n+```\w+\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL
+)
+
+
+class Page:
+    """One page being run: its console is made when first needed."""
+
+    def __init__(self) -> None:
+        self._console: Any = None
+
+    @property
+    def console(self) -> Any:
+        if self._console is None:
+            self._console = console.Console()
+            os.chdir(self._console.folder.name)
+        return self._console
+
+    def close(self) -> None:
+        if self._console is not None:
+            self._console.close()
+
+    def run_console(self, example: Example) -> str | None:
+        for command, promised in console.commands(example.parsed):
+            code, printed = self.console.run(command)
+            if code:
+                return f"$ {command}\nended with {code}:\n{printed}"
+            if promised and not console.matches(promised, printed):
+                return f"$ {command}\nprinted:\n{printed}\ninstead of:\n{promised}"
+        return None
+
+    def write_file(self, example: Example) -> None:
+        name, body = example.parsed
+        path = Path(self.console.folder.name, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body)
+
+    def parse_files(self, document: Document) -> Iterator[Region]:
+        for match in FILE.finditer(document.text):
+            # The comment alone: regions may not overlap, and the block itself may be one.
+            end = document.text.index("\n", match.start())
+            yield Region(match.start(), end, (match["name"], match["body"]), self.write_file)
+
+    def parse_python(self, document: Document) -> Iterator[Region]:
+        files = [(match.start(), match.end()) for match in FILE.finditer(document.text)]
+        for region in PythonCodeBlockParser()(document):
+            if not any(start < region.start < end for start, end in files):
+                yield region
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_blocks(path: Path) -> None:
+    page = Page()
+    start = os.getcwd()
+    try:
+        document = Document.parse(
+            str(path),
+            page.parse_files,
+            CodeBlockParser("console", page.run_console),
+            page.parse_python,
+            SkipParser(),
+        )
+        for example in document.examples():
+            example.evaluate()
+    except SybilFailure as failure:
+        pytest.fail(str(failure), pytrace=False)
+    finally:
+        os.chdir(start)
+        page.close()

@@ -1,0 +1,229 @@
+"""Attach, check, detach and collect over a kernel of dictionaries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_parts import Lab, macvlan, nad
+
+from podnet import Pod
+from podnet.engine.node import container_id_of
+from podnet.errors import (
+    CheckFailedError,
+    InterfaceExistsError,
+    InvalidConfigError,
+    InvalidEnvironmentError,
+    KernelError,
+    NetworkNotFoundError,
+    PodnetError,
+    RecordError,
+    UnknownContainerError,
+)
+
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "name": "web",
+        "annotations": {"k8s.v1.cni.cncf.io/networks": "storage@eth1, backup"},
+    },
+}
+PTP = {
+    "cniVersion": "1.0.0",
+    "type": "ptp",
+    "ipam": {"type": "whereabouts", "range": "10.9.0.0/24", "gateway": "10.9.0.1"},
+}
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(
+        tmp_path,
+        POD,
+        nad("storage", macvlan()),
+        nad("backup", macvlan(ipam={"type": "whereabouts", "range": "fd00::/64"})),
+        nad("cluster", PTP),
+        nad("bad", macvlan(master="absent")),
+    )
+    with made.node:
+        yield made
+
+
+def test_a_pod_of_the_manifests_and_back(lab: Lab) -> None:
+    attached = lab.node.attach("/ns/a", pod=Pod("default", "web"), default_network="cluster")
+    assert [(n.name, n.interface, n.ips, n.default) for n in attached.networks] == [
+        ("cluster", "eth0", ("10.9.0.2/24",), True),
+        ("default/storage", "eth1", ("192.168.60.20/24",), False),
+        ("default/backup", "net2", ("fd00::1/64",), False),
+    ]
+    assert lab.links("/ns/a") == {"eth0", "eth1", "net2"}
+    status = json.loads(attached.network_status)
+    assert [entry["interface"] for entry in status] == ["eth0", "eth1", "net2"]
+    assert lab.node.status() == (attached,)
+    assert lab.node.check("/ns/a") == (attached,)
+    assert lab.node.detach(pod=Pod("default", "web")) == (attached,)
+    lab.assert_nothing_is_left()
+
+
+def test_without_default_network_names_count_from_net1(lab: Lab) -> None:
+    attached = lab.node.attach("/ns/a", "storage, backup")
+    assert [n.interface for n in attached.networks] == ["net1", "net2"]
+
+
+def test_a_second_attach_is_refused_and_the_first_survives(lab: Lab) -> None:
+    first = lab.node.attach("/ns/a", "storage")
+    with pytest.raises(InterfaceExistsError, match="attached already"):
+        lab.node.attach("/ns/a", "storage")
+    assert lab.node.check("/ns/a") == (first,)
+    assert lab.links("/ns/a") == {"net1"}
+
+
+@pytest.mark.parametrize(
+    ("networks", "error", "text"),
+    [
+        ("storage, bad", PodnetError, 'plugin type="macvlan" name="bad" failed (add)'),
+        ("storage, missing", NetworkNotFoundError, "network default/missing has no definition"),
+        ("storage@eth1, backup@eth1", InvalidConfigError, "eth1"),
+        ("storage@eth1, ../x", InvalidConfigError, ""),
+        ('[{"name": "storage", "portMappings": [{"hostPort": 80, "containerPort": 80}]}]',
+         InvalidConfigError, "portMappings"),
+    ],
+)  # fmt: skip
+def test_all_or_nothing(lab: Lab, networks: str, error: type[PodnetError], text: str) -> None:
+    with pytest.raises(error) as caught:
+        lab.node.attach("/ns/a", networks)
+    assert text in str(caught.value)
+    lab.assert_nothing_is_left()
+
+
+def test_a_delegates_code_survives(lab: Lab) -> None:
+    with pytest.raises(PodnetError) as caught:
+        lab.node.attach("/ns/a", "bad")
+    assert caught.value.code == 103
+
+
+def test_an_unknown_pod_is_an_error(lab: Lab) -> None:
+    with pytest.raises(UnknownContainerError, match="default/nobody"):
+        lab.node.attach("/ns/a", pod=Pod("default", "nobody"))
+
+
+def test_detach_needs_no_manifest_no_master_and_no_namespace(lab: Lab) -> None:
+    lab.node.attach("/ns/a", "storage")
+    for manifest in lab.documents.iterdir():
+        manifest.unlink()
+    del lab.kernel.sandboxes["/ns/a"]
+    assert len(lab.node.detach("/ns/a")) == 1
+    assert lab.records() == []
+    assert lab.leases() == []
+
+
+def test_detaching_nothing_is_no_error(lab: Lab) -> None:
+    assert lab.node.detach("/ns/a") == ()
+
+
+def test_the_sandbox_has_to_be_named(lab: Lab) -> None:
+    with pytest.raises(InvalidEnvironmentError, match="name the sandbox"):
+        lab.node.detach()
+
+
+def test_check_tells_every_difference(lab: Lab) -> None:
+    lab.node.attach("/ns/a", "storage")
+    space = lab.kernel.sandboxes["/ns/a"]
+    space.addresses["net1"].clear()
+    with pytest.raises(PodnetError) as caught:
+        lab.node.check("/ns/a")
+    assert caught.value.code == CheckFailedError.code
+    assert "192.168.60.20/24" in str(caught.value)
+
+
+def test_check_of_nothing_is_an_error(lab: Lab) -> None:
+    with pytest.raises(UnknownContainerError, match="/ns/a"):
+        lab.node.check("/ns/a")
+
+
+def test_gc_takes_what_is_not_valid(lab: Lab) -> None:
+    kept = lab.node.attach("/ns/a", "storage")
+    gone = lab.node.attach("/ns/b", "storage")
+    assert lab.node.gc([(kept.container_id, "eth0")]) == (gone,)
+    assert lab.links("/ns/a") == {"net1"}
+    assert lab.links("/ns/b") == set()
+    assert lab.leases() == ["192.168.60.20"]
+    assert lab.node.gc([]) == (kept,)
+    lab.assert_nothing_is_left()
+
+
+class Killed(BaseException):
+    """Ends the engine like a kill does: nothing of it may run on."""
+
+
+def test_an_interrupted_add_is_undone_by_the_next(tmp_path: Path) -> None:
+    documents = (nad("storage", macvlan()), nad("backup", macvlan(mtu=1400)))
+    steps: list[str] = []
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    Lab(whole, *documents, step=steps.append).node.attach("/ns/a", "storage, backup")
+    assert len(steps) > 10
+
+    for count in range(1, len(steps) + 1):
+        left = count
+
+        def kill(_name: str) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        lab = Lab(folder, *documents, step=kill)
+        with pytest.raises(Killed):
+            lab.node.attach("/ns/a", "storage, backup")
+        other = lab.node.attach("/ns/b", "storage")
+        again = lab.node.attach("/ns/a", "storage, backup")
+        held = [ip for each in (other, again) for n in each.networks for ip in n.ips]
+        assert len(held) == len(set(held)) == 3
+        lab.node.gc([])
+        lab.assert_nothing_is_left()
+
+
+def test_a_record_that_cannot_be_read_is_told_and_never_success(lab: Lab) -> None:
+    lab.node.attach("/ns/a", "storage")
+    for record in lab.state.glob("journal/sandbox/*"):
+        record.write_bytes(b"{")
+    for call in (lab.node.status, lambda: lab.node.detach("/ns/a"), lambda: lab.node.gc([])):
+        with pytest.raises(RecordError, match="unreadable"):
+            call()
+
+
+def test_a_failing_delegate_is_undone_in_reverse(lab: Lab) -> None:
+    refuse: list[Any] = []
+    lab.kernel.fail = lambda op: refuse[0] if refuse and "fd00::" in str(op) else None
+    refuse.append(KernelError("no"))
+    with pytest.raises(PodnetError, match="backup"):
+        lab.node.attach("/ns/a", "storage, backup")
+    lab.assert_nothing_is_left()
+
+
+def test_default_route_goes_over_the_attachment_that_asks(lab: Lab) -> None:
+    networks = '[{"name": "storage", "default-route": ["192.168.60.1"]}]'
+    lab.node.attach("/ns/b", networks, default_network="cluster")
+    space = lab.kernel.sandboxes["/ns/b"]
+    defaults = [(r.link.name, r.gateway) for r in space.routes if r.dst == "0.0.0.0/0"]
+    assert defaults == [("net1", "192.168.60.1")]
+    entry = json.loads(lab.node.status()[0].network_status)[1]
+    assert entry["gateway"] == ["192.168.60.1"]
+    lab.node.check("/ns/b")
+    lab.node.detach("/ns/b")
+    lab.assert_nothing_is_left()
+
+
+def test_container_ids_of_paths_differ_and_are_valid() -> None:
+    ids = {container_id_of(path) for path in ("/run/netns/a", "/x/a", "/run/netns/.", "/run/ä")}
+    assert len(ids) == 4
+    from podnet.model.names import container_id_fault
+
+    assert [container_id_fault(each) for each in ids] == [""] * 4
