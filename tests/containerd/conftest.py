@@ -21,8 +21,8 @@ import pytest
 IMAGE = "podnet.test/busybox:1"
 SCENARIO = Path(__file__).parents[2] / "src/podnet/cli/scenario"
 
-# Runs as the first process of the new namespaces and stays: it owns the mounts, the node's links
-# and containerd, and all of them end with it (--kill-child ends it with its parent).
+# Runs as the first process of the new namespaces and stays, as containerd: the mounts, the node's
+# links and every shim and container end with it, because a pid namespace ends with its process 1.
 INSIDE = r"""
 set -e
 mkdir -p /etc/cni /opt/cni
@@ -117,7 +117,7 @@ class Containerd:
     def inside(self, *command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command in the node's namespaces."""
         return subprocess.run(
-            ["nsenter", "-t", str(self.pid), "-m", "-n", "--", *command],
+            ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "--", *command],
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -167,18 +167,20 @@ disabled_plugins = [
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["unshare", "-m", "-n", "--propagation", "private", "sh", "-c", INSIDE, "-", folder],
+            ["unshare", "-m", "-n", "-p", "--fork", "--kill-child", "--mount-proc",
+             "--propagation", "private", "sh", "-c", INSIDE, "-", folder],
             stdout=log,
             stderr=log,
             start_new_session=True,
-        )
+        )  # fmt: skip
     try:
         deadline = time.monotonic() + 30
         while not (folder / "c.sock").exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail("containerd did not start:\n" + (folder / "log").read_text()[-2000:])
             time.sleep(0.05)
-        node = Containerd(folder, process.pid)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        node = Containerd(folder, int(children.split()[0]))
         done = node.ctr("images", "import", str(folder / "image.tar"))
         assert done.returncode == 0, done.stderr
         installed = node.inside(

@@ -63,8 +63,9 @@ sys.exit(not got)
 class Console:
     """One bash that runs the commands of a page, one after the other."""
 
-    def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="podnet-docs-")
+    def __init__(self, folder: Path) -> None:
+        """Start it in an existing folder."""
+        self._folder = folder
         self._tools = tempfile.TemporaryDirectory(prefix="podnet-docs-tools-")
         self._terminal, theirs = pty.openpty()
         tty.setraw(theirs)  # lines end as they were printed, without a carriage return
@@ -73,7 +74,7 @@ class Console:
             ["unshare", *user, "-n", "-m", "--propagation", "private", "--kill-child",
              "--fork", "bash", "--noprofile", "--norc"],
             stdin=subprocess.PIPE, stdout=theirs, stderr=theirs,
-            cwd=self.folder.name, env=self._environment(),
+            cwd=self._folder, env=self._environment(),
         )  # fmt: skip
         os.close(theirs)
         code, output = self.run(SETUP)
@@ -90,7 +91,7 @@ class Console:
             path = f"{self._tools.name}:{path}"
         return {
             "PATH": path,
-            "HOME": self.folder.name,
+            "HOME": str(self._folder),
             "PYTHON": sys.executable,
             # The podnet that is being tested, whatever folder a command runs in.
             "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(podnet.__file__))),
@@ -131,7 +132,6 @@ class Console:
             self._shell.kill()
             self._shell.wait(10)
         os.close(self._terminal)
-        self.folder.cleanup()
         self._tools.cleanup()
 
 

@@ -10,7 +10,6 @@ that file for the blocks after it, and not run.
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ sys.modules["podnet_docs_console"] = console
 _spec.loader.exec_module(console)
 
 ROOT = _HERE.parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 FILE = re.compile(
     r"^<!-- file: (?P<name>[\w./-]+) -->\n+```\w+\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL
@@ -39,16 +38,16 @@ FILE = re.compile(
 
 
 class Page:
-    """One page being run: its console is made when first needed."""
+    """One page being run, in a folder of its own; its console is made when first needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._console: Any = None
 
     @property
     def console(self) -> Any:
         if self._console is None:
-            self._console = console.Console()
-            os.chdir(self._console.folder.name)
+            self._console = console.Console(self.folder)
         return self._console
 
     def close(self) -> None:
@@ -66,7 +65,7 @@ class Page:
 
     def write_file(self, example: Example) -> None:
         name, body = example.parsed
-        path = Path(self.console.folder.name, name)
+        path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(body)
 
@@ -84,21 +83,22 @@ class Page:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_blocks(path: Path) -> None:
-    page = Page()
-    start = os.getcwd()
+def test_blocks(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Python blocks run in this process: their state is the page's too.
+    monkeypatch.setenv("PODNET_STATE_DIR", str(tmp_path / "state"))
+    page = Page(tmp_path)
+    document = Document.parse(
+        str(path),
+        page.parse_files,
+        CodeBlockParser("console", page.run_console),
+        page.parse_python,
+        SkipParser(),
+    )
     try:
-        document = Document.parse(
-            str(path),
-            page.parse_files,
-            CodeBlockParser("console", page.run_console),
-            page.parse_python,
-            SkipParser(),
-        )
         for example in document.examples():
             example.evaluate()
     except SybilFailure as failure:
-        pytest.fail(str(failure), pytrace=False)
+        raise pytest.fail.Exception(str(failure), pytrace=False) from None
     finally:
-        os.chdir(start)
         page.close()

@@ -170,7 +170,7 @@ def _network(standing: Standing) -> AttachedNetwork:
         type=str(attachment.config.plugins[0].get("type", "")),
         ips=tuple(ip.address for ip in result.ips),
         mac=first.mac if first else "",
-        gateway=tuple(r.gw for r in result.routes if r.dst in ("0.0.0.0/0", "::/0") and r.gw),
+        gateway=entries_of(attachment, result)[0].gateway,
         default=attachment.default,
         result=result,
     )

@@ -156,6 +156,12 @@ def _disagreements(fields: dict[str, Any]) -> list[tuple[str, str]]:
     first, last = fields["first"], fields["last"]
     if not found and first is not None and last is not None and last < first:
         found.append(("last", f"{last} is below first, {first}"))
+    found += [
+        (path, f"{span} is not of the family of {network}")
+        for path in ("exclude", "reserved")
+        for span in fields[path]
+        if span.version != network.version
+    ]
     # A gateway may lie outside the network (reached on the link), but not in the other family.
     gateway = fields["gateway"]
     if gateway is not None and gateway.version != network.version:

@@ -60,7 +60,7 @@ def pools(
         name: the pool's name; any if not given.
         domain: its collision domain; its name if not given.
     """
-    network = draw(within or networks())
+    network = draw(networks() if within is None else within)
     inside = st.integers(network.first, network.last)
     near = st.one_of(
         inside,

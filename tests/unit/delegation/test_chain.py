@@ -210,7 +210,12 @@ def test_results_come_in_the_configurations_version(
         (Done(3), 999, "netplugin failed with no error message: exit status 3", ""),
         (Done(2, b"\n", b"boom\n"), 999, "netplugin failed: 'boom': exit status 2", ""),
         (Done(-9), 999, "no error message: signal 9", ""),
-        (Done(1, b"Segfault"), 999, "error parsing its diagnostic message 'Segfault'", "JSON"),
+        (
+            Done(1, b"Segfault"),
+            999,
+            "error parsing its diagnostic message 'Segfault'",
+            "unmarshall",
+        ),
         (Done(0), 999, "error unmarshall result", ""),
         (Done(0, b"[]"), 999, "error unmarshall result", ""),
         (Done(0, b'{"cniVersion": "2.0.0"}'), 999, "invalid result", "cniVersion"),

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import ipaddress
+import json
+
+import netaddr
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+import podnet
+from podnet.errors import DecodingError, InvalidConfigError
+from podnet.model.addresses import BITS, Address, Span, parse_address, parse_span
+from podnet.model.lease import (
+    BLOCK_BITS,
+    Block,
+    Lease,
+    Owner,
+    Pool,
+    block_index,
+    block_key,
+    domain_prefix,
+)
+from podnet.testing import blocks, networks, pools
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+def test_pool_takes_every_spelling():
+    text = Pool("p", "192.0.2.0/24", first="192.0.2.5", exclude=["192.0.2.8/30"])
+    assert text == Pool(
+        "p",
+        ipaddress.ip_network("192.0.2.0/24"),
+        first=ipaddress.ip_address("192.0.2.5"),
+        exclude=[ipaddress.ip_network("192.0.2.8/30")],
+    )
+    assert text == Pool(
+        "p",
+        netaddr.IPNetwork("192.0.2.7/24"),
+        first=netaddr.IPAddress("192.0.2.5"),
+        exclude=[netaddr.IPNetwork("192.0.2.8/30")],
+    )
+
+
+@given(pools())
+def test_pool_may_be_evolved(pool):
+    assert evolve(pool) == pool
+    assert evolve(pool, name="other").network == pool.network
+
+
+def test_pool_tells_all_its_mistakes():
+    with pytest.raises(InvalidConfigError) as raised:
+        Pool(
+            "", "192.0.2.0/33", first="x", last="192.0.2.0/24", exclude=["192.0.2.1", 5], edges="?"
+        )
+    assert [path for path, _ in raised.value.mistakes] == [
+        "network",
+        "first",
+        "last",
+        "exclude[1]",
+        "name",
+        "domain",
+        "edges",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "path"),
+    [
+        ({"first": "10.0.0.1"}, "first"),
+        ({"first": "2001:db8::1"}, "first"),
+        ({"last": "10.0.0.1"}, "last"),
+        ({"first": "192.0.2.9", "last": "192.0.2.8"}, "last"),
+        ({"gateway": "2001:db8::1"}, "gateway"),
+        ({"exclude": ["2001:db8::1"]}, "exclude"),
+        ({"reserved": ["2001:db8::1"]}, "reserved"),
+    ],
+)
+def test_pool_parts_must_fit_the_network(parts, path):
+    with pytest.raises(InvalidConfigError) as raised:
+        Pool("p", "192.0.2.0/24", **parts)
+    assert [found.partition("[")[0] for found, _ in raised.value.mistakes] == [path]
+
+
+def test_gateway_may_be_outside_the_network():
+    assert Pool("p", "192.0.2.0/24", gateway="10.0.0.1").gateway == parse_address("10.0.0.1")
+
+
+def test_lease_gives_netaddr_values():
+    lease = Lease(
+        domain="d",
+        pool="p",
+        ip=parse_address("192.168.60.20"),
+        length=24,
+        owner=podnet.Owner("web-0", "eth1"),
+    )
+    assert lease.address == netaddr.IPAddress("192.168.60.20")
+    assert lease.prefix == netaddr.IPNetwork("192.168.60.20/24")
+    assert str(lease.cidr) == "192.168.60.20/24"
+
+
+def test_owner_reads_well():
+    assert str(Owner("c", "eth1")) == "c (eth1)"
+    assert str(Owner("c", "eth1", "ns", "pod")) == "ns/pod (eth1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last", "canonical"),
+    [
+        ("192.0.2.9", "192.0.2.9", "192.0.2.9", "192.0.2.9"),
+        ("192.0.2.9/30", "192.0.2.8", "192.0.2.11", "192.0.2.8/30"),
+        ("192.0.2.9-192.0.2.11", "192.0.2.9", "192.0.2.11", "192.0.2.9-192.0.2.11"),
+        ("192.0.2.8-192.0.2.11", "192.0.2.8", "192.0.2.11", "192.0.2.8/30"),
+        ("::/0", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::/0"),
+    ],
+)
+def test_spans(text, first, last, canonical):
+    span = parse_span(text)
+    assert span == Span(span.version, parse_address(first).value, parse_address(last).value)
+    assert str(span) == canonical
+    assert parse_span(str(span)) == span
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "192.0.2.9-192.0.2.8", "192.0.2.9-::1", "192.0.2.1-", "/"]
+)
+def test_no_spans(text):
+    with pytest.raises(ValueError, match=r"is not|ends before"):
+        parse_span(text)
+
+
+@given(blocks())
+def test_block_survives_json(block):
+    assert Block.from_document(json.loads(json.dumps(block.to_document()))) == block
+
+
+@given(blocks(), st.data())
+def test_damaged_block_is_refused_or_sound(block, data):
+    """Replace any value by any other: the outcome is a DecodingError or a block that is sound."""
+    document = json.loads(json.dumps(block.to_document()))
+    leases = document["leases"]
+    where = data.draw(st.sampled_from([document, *leases]))
+    where[data.draw(st.sampled_from(sorted(where)))] = data.draw(JSON)
+    try:
+        found = Block.from_document(document)
+    except DecodingError:
+        return
+    for offset, lease in found.leases.items():
+        assert lease.ip.value == found.first + offset
+        assert lease.sequence <= found.sequence
+    assert Block.from_document(found.to_document()) == found
+
+
+@given(JSON)
+def test_anything_else_is_no_block(document):
+    with pytest.raises(DecodingError):
+        Block.from_document(document)
+
+
+def test_later_format_is_refused():
+    document = Block(domain="d", version=4, index=0).to_document()
+    with pytest.raises(DecodingError, match="format 2"):
+        Block.from_document({**document, "format": 2})
+
+
+def test_an_address_held_twice_is_refused():
+    lease = Lease(domain="d", pool="p", ip=Address(4, 3), length=8, owner=Owner("c", "e"))
+    block = Block(domain="d", version=4, index=0, leases={3: lease}).to_document()
+    with pytest.raises(DecodingError, match="held twice"):
+        Block.from_document({**block, "leases": block["leases"] * 2})
+
+
+@given(networks(), networks())
+def test_keys_sort_like_addresses(one, two):
+    if one.version != two.version:
+        return
+    indexes = [each.first >> BLOCK_BITS for each in (one, two)]
+    keys = [block_key("d", one.version, index) for index in indexes]
+    assert (keys[0] < keys[1]) == (indexes[0] < indexes[1])
+    assert [block_index(key) for key in keys] == indexes
+    assert all(key.startswith(domain_prefix("d", one.version)) for key in keys)
+
+
+@given(st.text(), st.text())
+def test_domains_have_keys_of_their_own(one, two):
+    first, second = block_key(one, 4, 0), block_key(two, 4, 0)
+    assert (first == second) == (one == two)
+    assert first.startswith(domain_prefix(two)) == (one == two)
+
+
+@given(st.text(max_size=300))
+def test_keys_are_safe_for_every_medium(domain):
+    part = block_key(domain, 6, (1 << 120) - 1)
+    assert set(part) <= set("abcdefghijklmnopqrstuvwxyz0123456789-./")
+    assert len(part) < 200
+    assert "" not in part.split("/") or not domain
+    assert ".." not in part.split("/")
+
+
+@pytest.mark.parametrize(
+    ("domain", "key"),
+    [
+        ("storage", "storage/4/c0a83c"),
+        ("192.168.60.0-24", "192.168.60.0-24/4/c0a83c"),
+        ("whereabouts:red", "whereabouts--3ared/4/c0a83c"),
+        ("A/b", "--41--2fb/4/c0a83c"),
+    ],
+)
+def test_keys_read_well(domain, key):
+    assert block_key(domain, 4, parse_address("192.168.60.0").value >> BLOCK_BITS) == key
+
+
+def test_v6_key_has_all_digits():
+    assert len(block_key("d", 6, 1).rpartition("/")[2]) == (BITS[6] - BLOCK_BITS) // 4
+
+
+@pytest.mark.parametrize("key", ["d/4/xyz", "d/4/", ""])
+def test_other_keys_have_no_index(key):
+    with pytest.raises(DecodingError):
+        block_index(key)
