@@ -12,7 +12,6 @@ import fcntl
 import os
 import stat
 import time
-from hashlib import sha256
 from typing import TYPE_CHECKING, Self
 
 from podnet.errors import DeadlineError, IOFailureError
@@ -31,7 +30,7 @@ def safe_name(text: str) -> str:
 
     Bytes other than ASCII letters, digits and ``-_.=@,`` are ``%`` and two hexadecimal digits, and
     so is a dot in front: the name is never empty, ``.``, ``..`` or hidden. A name above 200 bytes
-    ends in ``%`` and a digest instead, from which the text cannot be had back.
+    ends in ``%%`` and a digest instead, from which the text cannot be had back.
     """
     raw = text.encode("utf-8", "surrogatepass")
     parts = [chr(b) if b in _PLAIN else f"%{b:02X}" for b in raw]
@@ -40,7 +39,9 @@ def safe_name(text: str) -> str:
     name = "".join(parts) or "%"
     if len(name) <= LONGEST_NAME:
         return name
-    return f"{name[: LONGEST_NAME - 70]}%{sha256(raw).hexdigest()}"
+    from hashlib import sha256
+
+    return f"{name[: LONGEST_NAME - 70]}%%{sha256(raw).hexdigest()}"
 
 
 def text_of_name(name: str) -> str | None:
@@ -80,25 +81,30 @@ def make_private_dir(path: str) -> None:
         _sync_folder(os.path.dirname(folder))
 
 
-def write_atomic(path: str, data: bytes, *, durable: bool = True) -> None:
+def write_atomic(path: str, data: bytes, *, durable: bool = True, alone: bool = False) -> None:
     """Replace a file's content, mode 0600; a symbolic link at ``path`` is itself replaced.
 
     Args:
         path: where; its folder exists.
         data: the whole new content.
         durable: return only when it would survive a power cut.
+        alone: the caller holds a lock that all writers of the folder take. The temporary file
+            then always has the same name, and the next write removes what a kill left of one.
 
     Raises:
         IOFailureError: it failed, and the old content is still there; or, if the message says
             the folder could not be synchronised, the new content is there but may not last.
     """
     folder, name = os.path.split(path)
-    temporary = f"{_TEMPORARY}{os.getpid()}-{os.urandom(8).hex()}"
+    own = "alone" if alone else f"{os.getpid()}-{os.urandom(8).hex()}"
+    temporary = f"{_TEMPORARY}{own}"
     try:
         at = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise _failure("write", path, error) from error
     try:
+        if alone:
+            _forget(at, temporary)
         try:
             _write_new(at, temporary, data, durable=durable)
             os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)

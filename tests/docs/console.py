@@ -92,6 +92,7 @@ class Console:
         return {
             "PATH": path,
             "HOME": str(self._folder),
+            "TMPDIR": self._tools.name,
             "PYTHON": sys.executable,
             # The podnet that is being tested, whatever folder a command runs in.
             "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(podnet.__file__))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from podnet.model.result import IP, Result, Route
 from podnet.testing.plugin_room import Room
 

@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-
 from podnet.model.attachment import Done
 from podnet.model.printing import print_result
 from podnet.testing.namespaces import inside, ip

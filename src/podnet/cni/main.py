@@ -51,7 +51,8 @@ def serve(name: str, call: Call) -> Result | None:
     from attrs import evolve
 
     from podnet.engine import settings
-    from podnet.engine.house import House, perform
+    from podnet.engine.house import House
+    from podnet.engine.verbs import perform
 
     loaded = settings.load(os.environ)
     own = name if name in PLUGINS and name not in ("podnet", "multus") else call.plugin

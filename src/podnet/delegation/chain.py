@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from podnet.delegation.plan import Attachment, Sandbox, Standing, check_names, plugin_call
+from podnet.delegation.plan import Standing, check_names, plugin_call
 from podnet.delegation.sweep import Step, Sweep
 from podnet.delegation.verdict import hear_result, joined
 from podnet.errors import DelegateError, PluginNotFoundError
@@ -22,11 +22,10 @@ from podnet.errors import DelegateError, PluginNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from podnet.delegation.plan import Attachment, Sandbox
     from podnet.errors import PodnetError
     from podnet.model.attachment import Call, Done
     from podnet.model.result import Result
-
-__all__ = ["Adding", "Attachment", "Sandbox", "Standing"]
 
 
 class Adding:

@@ -103,7 +103,7 @@ def plugin_call(
     """Return the call of one plugin of an attachment (section 3, "Deriving").
 
     Args:
-        verb: ``ADD``, ``DEL`` or ``CHECK``; or ``GC`` or ``STATUS``, which know no attachment.
+        verb: ``ADD``, ``DEL`` or ``CHECK``; or ``GC`` or ``STATUS``, which know no container.
         standing: the attachment, with its result so far.
         index: position of the plugin in its list.
         sandbox: where.
@@ -111,21 +111,21 @@ def plugin_call(
     """
     attachment, config = standing.attachment, standing.attachment.config
     plugin = config.plugins[index]
-    whole = verb in ("GC", "STATUS")
+    of_network = verb in ("GC", "STATUS")
     return Call(
         plugin=Reader(plugin).string("type"),
         verb=verb,
-        container_id="" if whole else sandbox.container_id,
-        netns="" if whole else sandbox.netns,
-        ifname="" if whole else attachment.ifname,
-        args="" if whole else attachment.args,
+        container_id="" if of_network else sandbox.container_id,
+        netns="" if of_network else sandbox.netns,
+        ifname=attachment.ifname,
+        args=attachment.args,
         path=sandbox.path,
         config=inject(
             plugin,
             config.name,
             config.cni_version,
             prev_result=standing.document if takes_prev_result(config.cni_version, verb) else None,
-            runtime_config=None if whole else attachment.runtime_config,
+            runtime_config=attachment.runtime_config,
             extra=extra,
         ),
         timeout=sandbox.timeout,

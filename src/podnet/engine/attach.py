@@ -153,6 +153,7 @@ def collect(house: House, network: str, valid: frozenset[tuple[str, str]]) -> tu
     Raises:
         PodnetError: some could not be undone or read; all others are.
     """
+    house.journal.tidy()
     gone: list[Record] = []
     kept: list[Record] = []
     errors: list[PodnetError] = []
@@ -168,7 +169,10 @@ def collect(house: House, network: str, valid: frozenset[tuple[str, str]]) -> tu
             except PodnetError as error:
                 errors.append(error)
                 kept.append(record)
-    errors += _collect_delegates(house, gone, kept)
+    # A record that cannot be read may be of a live sandbox, whose interfaces every delegate would
+    # take for left-overs.
+    if not any(isinstance(error, RecordError) for error in errors):
+        errors += _collect_delegates(house, gone, kept)
     if errors:
         raise _together(errors)
     return tuple(gone)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from podnet.engine.settings import Settings
     from podnet.model.attachment import Call
-    from podnet.model.result import Result
     from podnet.ports import Executor, NetworkSource, Store
 
 _STRIPES = 256
@@ -59,6 +59,7 @@ class House:
         self._store = store
         self._kernel = kernel
         self._owned = ExitStack()
+        self._held: ContextVar[str] = ContextVar("role of the call being served", default="")
 
     def __enter__(self) -> House:
         return self
@@ -127,12 +128,21 @@ class House:
         target = registry.PLUGINS.get(name)
         return None if target is None else registry.resolve(target)(self, name)
 
+    def may_delegate(self, role: str) -> bool:
+        """Tell whether the plugin being served may call one of that role.
+
+        It may not where the other has to be above it, as with an ``ipam`` of type macvlan.
+        """
+        outer = self._held.get()
+        return not outer or registry.ORDER.index(role) > registry.ORDER.index(outer)
+
     @contextmanager
     def exclusive(self, role: str, call: Call) -> Iterator[None]:
         """Hold the locks of one call: verbs of one container in turn, GC alone in its role.
 
         CNI 1.1.0, "Lifecycle & Ordering": no parallel operations on one container, and GC
-        exclusive against ADD and DEL. A lock dies with its process.
+        exclusive against ADD and DEL. A lock dies with its process. Locks are taken in the order
+        of roles alone, in all processes, so that nobody waits in a circle.
 
         Raises:
             TryAgainLaterError: a lock could not be had within the call's time.
@@ -147,25 +157,8 @@ class House:
                 digest = hashlib.blake2b(call.container_id.encode(), digest_size=2).digest()
                 stripe = os.path.join(folder, f"{role}.{int.from_bytes(digest) % _STRIPES:02x}")
                 held.enter_context(disk.Lock(stripe, shared=False, timeout=call.timeout))
-            yield
-
-
-def perform(house: House, call: Call, *, name: str | None = None) -> Result | None:
-    """Do one verb of one built-in plugin, under its locks.
-
-    Args:
-        house: the parts.
-        call: what the runtime asks; VERSION never comes here.
-        name: the built-in's name where it is not ``call.plugin``: an IPAM plugin is called with
-            the configuration of the plugin that delegates to it (CNI 1.1.0, section 4).
-
-    Raises:
-        PluginNotFoundError: podnet has no plugin of that name.
-        PodnetError: the verb failed.
-    """
-    from podnet.engine.verbs import run_builtin
-
-    name = name or call.plugin
-    target = registry.PLUGINS.get(name, "")
-    with house.exclusive(registry.ROLES.get(target, "unknown"), call):
-        return run_builtin(house, call, name)
+            token = self._held.set(role)
+            try:
+                yield
+            finally:
+                self._held.reset(token)

@@ -12,35 +12,34 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from podnet.engine.comparing import STORED, compare, previous_of
 from podnet.engine.ipam_delegate import NO_VERSION, add_ipam, ipam_type, run_ipam
 from podnet.engine.journal import Record
 from podnet.engine.links import delete_links, observer, owned_by
 from podnet.errors import (
     CheckFailedError,
+    DelegateError,
     InterfaceExistsError,
-    InvalidConfigError,
     LinkNotFoundError,
     NotAvailableError,
+    PluginNotFoundError,
     PodnetError,
     RecordError,
 )
-from podnet.interface import layer3
 from podnet.interface.identity import ask_owned
 from podnet.model.attachment import Call
-from podnet.model.conf import network_config, valid_attachments
+from podnet.model.conf import valid_attachments
 from podnet.model.facts import Probe
 from podnet.model.ops import CreateLink, Place
 from podnet.model.printing import result_document
 from podnet.model.reader import Reader
-from podnet.model.result import Result, parse_result
 
 if TYPE_CHECKING:
     from podnet.engine.house import House
+    from podnet.model.result import Result
 
 _DRIVERS = {"macvlan": "podnet.interface.macvlan", "ptp": "podnet.interface.ptp"}
 _ROLE = "interface"
-# Version of results inside records, whatever the configuration speaks.
-_STORED = "1.1.0"
 
 
 class InterfacePlugin:
@@ -86,7 +85,7 @@ class InterfacePlugin:
             making = _Making(house, driver, call, sandbox)
             try:
                 result = making.run(want, have, ops)
-                body = {**record.body, "result": result_document(result, _STORED)}
+                body = {**record.body, "result": result_document(result, STORED)}
                 house.step("journal.finish")
                 house.journal.finish(evolve(record, stage="done", body=body))
             except Exception as error:
@@ -106,9 +105,9 @@ class InterfacePlugin:
         except RecordError as error:
             lost, record = error, self._reconstructed(call)
         if record is None:
-            run_ipam(self._house.executor, call, "DEL")
+            self._release_unrecorded(call)
             return
-        errors = self._unmake(record)
+        errors = self._unmake(record, forget=lost is None)
         if lost and not errors:
             # Told once; what the record should have told is undone as far as it can be known.
             aside = self._house.journal.quarantine(*_key(record))
@@ -125,13 +124,13 @@ class InterfacePlugin:
         """
         want = self._driver.read(call, node=self._house.settings.node)
         record = self._find(call)
-        previous = self._previous(call, record)
+        previous = previous_of(call, record)
         ipam: list[PodnetError] = []
         try:
             run_ipam(self._house.executor, call, "CHECK")
         except PodnetError as error:
             ipam.append(error)
-        differences = self._differences(call, want, previous, record)
+        differences = compare(self._house, self._driver, want, previous, record)
         if differences:
             what = f"{self._kind} interface {call.ifname} is not as it was made"
             differences += [str(error) for error in ipam]
@@ -145,6 +144,7 @@ class InterfacePlugin:
             PodnetError: some could not be undone; all others are.
         """
         house = self._house
+        house.journal.tidy()
         errors: list[PodnetError] = []
         valid = valid_attachments(call.config)
         for record in house.journal.all(_ROLE) if valid is not None else ():
@@ -177,6 +177,18 @@ class InterfacePlugin:
                 raise NotAvailableError(error.msg, error.details) from error
         run_ipam(self._house.executor, call, "STATUS")
 
+    def _release_unrecorded(self, call: Call) -> None:
+        """Have IPAM release what an attachment without record may hold.
+
+        That there is no such IPAM plugin is no error here: it is what kept ADD from making the
+        interface, most likely a misspelt type, and a retry would fail the same way for ever.
+        """
+        try:
+            run_ipam(self._house.executor, call, "DEL")
+        except DelegateError as error:
+            if not isinstance(error.__cause__, PluginNotFoundError):
+                raise
+
     def _find(self, call: Call) -> Record | None:
         key = (_ROLE, _network(call), call.container_id, call.ifname)
         return self._house.journal.find(*key)
@@ -202,10 +214,12 @@ class InterfacePlugin:
             left = "; ".join(str(each) for each in failures)
             error.details = f"{error.details}; undoing failed: {left}".lstrip("; ")
 
-    def _unmake(self, record: Record, *, release: bool = True) -> list[PodnetError]:
+    def _unmake(
+        self, record: Record, *, release: bool = True, forget: bool = True
+    ) -> list[PodnetError]:
         """Delete links and release addresses, each whatever becomes of the other.
 
-        The record goes when all of it is undone.
+        The record goes when all of it is undone, unless ``forget`` is False.
         """
         house = self._house
         errors: list[PodnetError] = []
@@ -226,7 +240,7 @@ class InterfacePlugin:
                 step()
             except PodnetError as error:
                 errors.append(error)
-        if not errors:
+        if forget and not errors:
             house.step("journal.forget")
             house.journal.forget(*_key(record))
         return errors
@@ -255,43 +269,6 @@ class InterfacePlugin:
             body={"links": links},
         )
 
-    def _previous(self, call: Call, record: Record | None) -> Result:
-        previous = network_config(call.config).prev_result
-        if previous is not None:
-            return previous
-        if record is not None and "result" in record.body:
-            return parse_result(record.body["result"], _STORED)
-        raise InvalidConfigError("Required prevResult missing", (("prevResult", "is required"),))
-
-    def _differences(
-        self, call: Call, want: Any, previous: Result, record: Record | None
-    ) -> list[str]:
-        memory = record.body.get("memory", {}) if record else {}
-        at = next(
-            (
-                number
-                for number, interface in enumerate(previous.interfaces)
-                if interface.name == call.ifname and interface.sandbox
-            ),
-            None,
-        )
-        if at is None:
-            return [f"prevResult has no interface {call.ifname} in a sandbox"]
-        ips = tuple(ip for ip in previous.ips if ip.interface == at)
-        if want.ipam and not ips:
-            return [f"prevResult has no address of interface {call.ifname}"]
-        answer = evolve(previous, ips=ips)
-        want = self._driver.recalled(want, previous, at, answer, memory)
-        everywhere = Probe(default_routes=frozenset({Place.SANDBOX}))
-        with self._house.kernel.open(call.netns) as sandbox:
-            have = sandbox.probe(self._driver.ask(want) | everywhere)
-        found = list(layer3.faults(want.link, have))
-        try:
-            ops = layer3.untolerated(self._driver.plan(want, have), have)
-        except (LinkNotFoundError, InterfaceExistsError, InvalidConfigError) as error:
-            return [*found, str(error)]
-        return [*found, *(f"has to {op}" for op in ops)]
-
     def _is_stale(self, record: Record, network: str, valid: frozenset[tuple[str, str]]) -> bool:
         return (
             record.network == network
@@ -317,7 +294,13 @@ class _Making:
             house.step("ipam.add")
             # From here on addresses may be held, whatever the plugin says of its success.
             self.asked_ipam = True
-            want = self._driver.configured(want, add_ipam(house.executor, self._call))
+            try:
+                answer = add_ipam(house.executor, self._call)
+            except DelegateError as error:
+                # What does not exist holds nothing, and cannot be asked to release it either.
+                self.asked_ipam = not isinstance(error.__cause__, PluginNotFoundError)
+                raise
+            want = self._driver.configured(want, answer)
             for op in ops:
                 if isinstance(op, CreateLink):
                     have = have.created(op)

@@ -23,6 +23,8 @@ _FORMAT = 1
 _SUFFIX = ".json"
 # disk.safe_name keeps at least this many bytes of a text too long for a file name.
 _SAME = 100
+# Seconds: a write takes milliseconds, so a temporary file of that age is a killed process's.
+_LEFT_OVER = 60.0
 
 
 @frozen(kw_only=True)
@@ -35,7 +37,8 @@ class Record:
         container_id: ``CNI_CONTAINERID``.
         ifname: ``CNI_IFNAME``.
         netns: path of the sandbox as given.
-        netns_id: identity of the namespace behind that path, ``dev:inode``; empty if unknown.
+        netns_id: identity of the namespace behind that path, as the kernel room
+            tells it; empty if unknown.
         stage: ``intent`` until all side effects are done, then ``done``.
         config: the final network configuration, as the plugin got it.
         args: ``CNI_ARGS``.
@@ -98,6 +101,15 @@ class Journal:
     def forget(self, role: str, network: str, container_id: str, ifname: str) -> None:
         """Remove the record; a missing one is fine."""
         disk.remove(self._path(role, network, container_id, ifname))
+
+    def tidy(self) -> None:
+        """Remove what killed processes left of records that they were writing.
+
+        Raises:
+            IOFailureError: a folder cannot be read or a file not be removed.
+        """
+        for role in disk.names(self._folder):
+            disk.sweep_temporary(os.path.join(self._folder, role), older=_LEFT_OVER)
 
     def all(self, role: str, container_id: str | None = None) -> Iterator[Record | RecordError]:
         """Yield the records of a role, of one container if given, in order of their names.

@@ -6,39 +6,29 @@ look-up and retries are here once, whatever the store.
 
 from __future__ import annotations
 
-import random
+import os
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Self
 
-from attrs import frozen
-
+from podnet.engine.blocks import Blocks, key_of
 from podnet.errors import (
     AddressUnavailableError,
     InvalidConfigError,
     PodnetError,
     PoolExhaustedError,
-    TryAgainLaterError,
 )
 from podnet.ipam import grant, space
 from podnet.ipam.pick import Ask, Lowest, Requested
 from podnet.ipam.want import share_out
 from podnet.model.addresses import parse_address
-from podnet.model.lease import (
-    BLOCK_BITS,
-    Block,
-    Lease,
-    Owner,
-    Pool,
-    block_index,
-    block_key,
-    domain_prefix,
-)
+from podnet.model.lease import BLOCK_BITS, Block, Lease, Owner, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
     from types import TracebackType
 
+    from podnet.engine.blocks import Found
     from podnet.ipam.space import Interval
     from podnet.ipam.want import IpamWant
     from podnet.model.addresses import Address, AddressLike
@@ -50,22 +40,7 @@ STORES = {
 }
 """Schemes of store URLs and what opens them."""
 
-# Below this many blocks it is cheaper to load each than to ask which exist.
-_FEW_BLOCKS = 8
-_PAUSE_MOST = 0.05
 _NAMED_HOLDERS = 5
-
-
-@frozen
-class _Found:
-    """What one look at a pool's blocks showed."""
-
-    blocks: dict[int, tuple[Block, str]]
-    lease: Lease | None
-
-    @property
-    def versions(self) -> dict[int, str]:
-        return {index: version for index, (_, version) in self.blocks.items()}
 
 
 class Ipam:
@@ -84,7 +59,7 @@ class Ipam:
         node: str = "",
         picker: Picker | None = None,
         attempts: int = 200,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Use a store; closing this closes it.
@@ -95,16 +70,14 @@ class Ipam:
             node: name of this node; leases bear it and only its own are swept.
             picker: which free address to take; the lowest if not given.
             attempts: how often to decide anew when others win, before giving up with code 11.
-            jitter: numbers from 0 to 1 that spread the retries.
+            jitter: numbers from 0 to 1 that spread the retries; random ones if not given.
             sleep: waits between retries.
         """
         self._store = store
         self._clock = clock
         self._node = node
         self._picker: Picker = picker or Lowest()
-        self._attempts = attempts
-        self._jitter = jitter
-        self._sleep = sleep
+        self._blocks = Blocks(store, attempts=attempts, jitter=jitter or _random, sleep=sleep)
 
     def __enter__(self) -> Self:
         return self
@@ -153,8 +126,8 @@ class Ipam:
         _check_owner(owner)
         spans = space.intervals(pool)
         before: dict[int, str] | None = None
-        for _ in self._turns(f"allocate from pool {pool.name!r}"):
-            found = self._look(pool, owner)
+        for _ in self._blocks.turns(f"allocate from pool {pool.name!r}"):
+            found = self._blocks.look(pool, owner)
             if found.lease is not None:
                 if (lease := self._renew(found, owner, network, wanted)) is not None:
                     return lease, False
@@ -183,22 +156,8 @@ class Ipam:
                 return lease, True
         raise AssertionError  # _turns ends by raising
 
-    def _look(self, pool: Pool, owner: Owner) -> _Found:
-        blocks: dict[int, tuple[Block, str]] = {}
-        earlier = None
-        for key in self._keys(pool, pool.domain):
-            entry = self._store.load(key)
-            if entry is None:
-                continue
-            blocks[entry[0].index] = entry
-            lease = grant.find(entry[0], pool.name, owner)
-            if lease is not None and lease.owner.key == owner.key:
-                return _Found(blocks, lease)
-            earlier = earlier or lease
-        return _Found(blocks, earlier)
-
     def _renew(
-        self, found: _Found, owner: Owner, network: str, wanted: Address | None
+        self, found: Found, owner: Owner, network: str, wanted: Address | None
     ) -> Lease | None:
         lease = found.lease
         assert lease is not None
@@ -217,14 +176,14 @@ class Ipam:
         self,
         pool: Pool,
         spans: tuple[Interval, ...],
-        found: _Found,
+        found: Found,
         owner: Owner,
         wanted: Address | None,
     ) -> int | None:
         ask = Ask(pool=pool, owner=owner, node=self._node, requested=wanted)
         free = space.free(spans, (found.blocks[index][0] for index in sorted(found.blocks)))
         if wanted is None:
-            return self._picker.pick(free, ask)
+            return _checked(self._picker.pick(free, ask), spans, found)
         if why := space.why_not(pool, wanted):
             raise AddressUnavailableError(f"requested address {wanted} {why}, pool {pool.name!r}")
         value = Requested().pick(free, ask)
@@ -297,8 +256,8 @@ class Ipam:
             StoreError: the store is broken.
         """
         if isinstance(holder, Lease):
-            key = _key_of(holder.domain, holder.ip)
-            return self._change(key, lambda block: grant.end(block, holder))
+            key = key_of(holder.domain, holder.ip)
+            return self._blocks.change(key, lambda block: grant.end(block, holder))
         domain = pool.domain if isinstance(pool, Pool) else pool
         name = pool.name if isinstance(pool, Pool) else None
 
@@ -307,12 +266,12 @@ class Ipam:
 
         released: list[Lease] = []
         if domain is not None and (hinted := {parse_address(hint) for hint in hints}):
-            for key in {_key_of(domain, address) for address in hinted}:
-                released += self._change(key, revoke)
+            for key in {key_of(domain, address) for address in hinted}:
+                released += self._blocks.change(key, revoke)
             if hinted <= {lease.ip for lease in released}:
                 return tuple(released)
-        for key in self._keys(pool if isinstance(pool, Pool) else None, domain):
-            released += self._change(key, revoke)
+        for key in self._blocks.keys(pool):
+            released += self._blocks.change(key, revoke)
         return tuple(released)
 
     def sweep(
@@ -331,23 +290,11 @@ class Ipam:
         """
         alive = frozenset(valid)
         swept: list[Lease] = []
-        for key in self._keys(None, domain):
-            swept += self._change(
+        for key in self._blocks.keys(domain):
+            swept += self._blocks.change(
                 key, lambda block: grant.sweep(block, network=network, node=self._node, valid=alive)
             )
         return tuple(swept)
-
-    def _change(
-        self, key: str, decide: Callable[[Block], tuple[Block, tuple[Lease, ...]]]
-    ) -> tuple[Lease, ...]:
-        for _ in self._turns(f"release from block {key}"):
-            entry = self._store.load(key)
-            if entry is None:
-                return ()
-            new, gone = decide(entry[0])
-            if not gone or self._store.swap(key, new, entry[1]):
-                return gone
-        raise AssertionError  # _turns ends by raising
 
     def leases(self, pool: Pool | str | None = None) -> Iterator[Lease]:
         """Return the leases of a pool, of a domain by name, or all, in order of addresses.
@@ -356,8 +303,7 @@ class Ipam:
             StoreError: the store is broken.
         """
         name = pool.name if isinstance(pool, Pool) else None
-        domain = pool.domain if isinstance(pool, Pool) else pool
-        for key in self._keys(pool if isinstance(pool, Pool) else None, domain):
+        for key in self._blocks.keys(pool):
             if (entry := self._store.load(key)) is not None:
                 for _, lease in sorted(entry[0].leases.items()):
                     if name in (None, lease.pool):
@@ -369,7 +315,7 @@ class Ipam:
         Raises:
             StoreError: the store is broken.
         """
-        return self._look(pool, owner).lease
+        return self._blocks.look(pool, owner).lease
 
     def has_free(self, pool: Pool) -> bool:
         """Tell whether an address of the pool is free.
@@ -378,45 +324,13 @@ class Ipam:
             InvalidConfigError: the pool cannot hold an address.
             StoreError: the store is broken.
         """
-        blocks = (
-            entry[0] for key in self._keys(pool, pool.domain) if (entry := self._store.load(key))
-        )
+        blocks = (entry[0] for key in self._blocks.keys(pool) if (entry := self._store.load(key)))
         return next(space.free(space.intervals(pool), blocks), None) is not None
 
-    def _keys(self, pool: Pool | None, domain: str | None) -> Iterator[str]:
-        """Return the keys of blocks that may exist, in order.
 
-        Not only the pool's range counts but its whole network: an owner's lease may lie outside
-        the range since the configuration changed.
-        """
-        if pool is None:
-            yield from self._store.keys("" if domain is None else domain_prefix(domain))
-            return
-        version, whole = pool.network.version, [(pool.network.first, pool.network.last)]
-        if space.block_count(whole) <= _FEW_BLOCKS:
-            for index in space.block_indexes(whole):
-                yield block_key(pool.domain, version, index)
-            return
-        for key in self._store.keys(domain_prefix(pool.domain, version)):
-            if space.touches(whole, block_index(key)):
-                yield key
-
-    def _turns(self, what: str) -> Iterator[int]:
-        """Count attempts, with a pause that grows and is spread before all but the first two.
-
-        Raises:
-            TryAgainLaterError: instead of one attempt too many.
-        """
-        yield 0
-        for turn in range(1, self._attempts):
-            if turn > 1:
-                self._sleep(self._jitter() * min(_PAUSE_MOST, 0.001 * turn))
-            yield turn
-        raise TryAgainLaterError(f"cannot {what}: others won {self._attempts} times in a row")
-
-
-def _key_of(domain: str, address: Address) -> str:
-    return block_key(domain, address.version, address.value >> BLOCK_BITS)
+def _random() -> float:
+    # Importing random costs 2 ms, in a process that lives for 30 and seldom meets another.
+    return int.from_bytes(os.urandom(2)) / 0xFFFF
 
 
 def _parse_requested(value: AddressLike | Address | None) -> Address | None:
@@ -436,7 +350,18 @@ def _check_owner(owner: Owner) -> None:
         raise InvalidConfigError("the owner of a lease needs a name", tuple(missing))
 
 
-def _exhausted(pool: Pool, spans: tuple[Interval, ...], found: _Found) -> PoolExhaustedError:
+def _checked(value: int | None, spans: tuple[Interval, ...], found: Found) -> int | None:
+    """Let a picker's choice pass if it is free: a picker may be a stranger's."""
+    if value is None:
+        return None
+    block = found.blocks.get(value >> BLOCK_BITS)
+    held = block is not None and value - block[0].first in block[0].leases
+    if held or not space.covers(spans, value):
+        raise PodnetError(f"the picker chose {value:#x}, which is not free")
+    return value
+
+
+def _exhausted(pool: Pool, spans: tuple[Interval, ...], found: Found) -> PoolExhaustedError:
     size = space.size(spans)
     holders = [
         lease
@@ -459,19 +384,26 @@ def _held_by(lease: Lease) -> str:
     return f"by {lease.owner} since {since}" + (f" on node {lease.node}" if lease.node else "")
 
 
-def open_ipam(url: str, *, node: str = "", clock: Callable[[], float] = time.time) -> Ipam:
+def open_ipam(
+    url: str,
+    *,
+    node: str = "",
+    picker: Picker | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Ipam:
     """Open the store that a URL names and manage addresses in it.
 
     Args:
         url: ``memory:``, ``file:FOLDER`` or a scheme of another package.
         node: name of this node, written on leases.
+        picker: which free address to take; the lowest if not given.
         clock: seconds since the epoch.
 
     Raises:
         InvalidConfigError: no store has that scheme, or the URL is not one of it.
         StoreError: the store cannot be opened.
     """
-    return Ipam(open_store(url), node=node, clock=clock)
+    return Ipam(open_store(url), node=node, picker=picker, clock=clock)
 
 
 def open_store(url: str) -> Store:

@@ -214,8 +214,12 @@ class Node:
     ) -> tuple[Record, ...]:
         if netns is None and container_id is None and pod is None:
             raise InvalidEnvironmentError("name the sandbox: netns, container id or pod")
-        chosen = []
-        for record in self._records():
+        chosen: list[Record] = []
+        unreadable: list[RecordError] = []
+        for record in self._house.journal.all("sandbox"):
+            if isinstance(record, RecordError):
+                unreadable.append(record)
+                continue
             known = record.body.get("pod") or {}
             if netns is not None and os.path.abspath(netns) != os.path.abspath(record.netns):
                 continue
@@ -227,6 +231,9 @@ class Node:
             ):
                 continue
             chosen.append(record)
+        # One that cannot be read must not stop the others, but it may be the one that is missing.
+        if unreadable and not chosen:
+            raise unreadable[0]
         return tuple(chosen)
 
 

@@ -27,7 +27,10 @@ ROLES = {
     "podnet.engine.loopback_verbs:LoopbackPlugin": "interface",
     "podnet.engine.ipam_verbs:IpamPlugin": "ipam",
 }
-"""Which lock a plugin's verbs take; a plugin only ever calls plugins further down this table."""
+"""Which lock a plugin's verbs take."""
+
+ORDER = ("sandbox", "interface", "ipam")
+"""A plugin delegates only to plugins of a role further right; locks are taken in this order."""
 
 KERNEL = "podnet.kernel.sandbox:Kernel"
 DIRECTORY_SOURCE = "podnet.sources.directory:DirectorySource"

@@ -20,20 +20,28 @@ if TYPE_CHECKING:
 _METHODS = {"ADD": "add", "DEL": "delete", "CHECK": "check", "GC": "gc", "STATUS": "status"}
 
 
-def run_builtin(house: House, call: Call, name: str) -> Result | None:
-    """Do the verb of the built-in plugin ``name``, without taking locks.
+def perform(house: House, call: Call, *, name: str = "") -> Result | None:
+    """Do one verb of one built-in plugin, under the locks of its role.
+
+    Args:
+        house: the parts.
+        call: what is asked; VERSION never comes here.
+        name: the built-in's name where it is not ``call.plugin``: an IPAM plugin is called with
+            the configuration of the plugin that delegates to it (CNI 1.1.0, section 4).
 
     Raises:
         PluginNotFoundError: podnet has no plugin of that name.
         PodnetError: the verb failed.
     """
+    name = name or call.plugin
     plugin = house.plugin(name)
     if plugin is None:
         raise PluginNotFoundError(f"podnet has no built-in plugin {name!r}")
     method = _METHODS.get(call.verb)
     if method is None:
         raise InvalidEnvironmentError(f"unknown CNI_COMMAND: {call.verb}")
-    result: Result | None = getattr(plugin, method)(call)
+    with house.exclusive(registry.ROLES[registry.PLUGINS[name]], call):
+        result: Result | None = getattr(plugin, method)(call)
     return result
 
 
@@ -56,7 +64,7 @@ class Delegates:
         return made
 
     def _run_here(self, call: Call) -> bytes:
-        result = run_builtin(self._house, call, call.plugin)
+        result = perform(self._house, call)
         if result is None:
             return b""
         return print_result(result, reconcile(Reader(call.config).string("cniVersion")))
@@ -67,5 +75,8 @@ class Delegates:
 
     def run(self, call: Call) -> Done:
         """Run the delegate; see ``ports.Executor.run``."""
+        target = registry.PLUGINS.get(call.plugin)
+        if target and not self._house.may_delegate(registry.ROLES[target]):
+            raise PluginNotFoundError(f"plugin {call.plugin!r} cannot be delegated to from here")
         chosen = self._builtin if self._builtin.has(call.plugin) else self._process
         return chosen.run(call)

@@ -43,6 +43,9 @@ _BUSY_PAUSE = 0.02
 # A grandchild may hold the outputs open when the plugin has ended: then nothing wakes select.
 _EXIT_POLL = 0.05
 _CHUNK = 1 << 16
+# As many as empty a pipe of the greatest size (fs.pipe-max-size, 1 MiB): what a daemon that the
+# plugin left goes on to write is not the plugin's.
+_LAST_READS = 17
 _KILL_SECONDS = 5.0
 
 
@@ -153,9 +156,11 @@ def _converse(process: subprocess.Popen[bytes], config: bytes, call: Call, deadl
         for fd in (stdin.fileno(), stdout, stderr):
             os.set_blocking(fd, False)
             selector.register(fd, selectors.EVENT_READ if fd in said else selectors.EVENT_WRITE)
-        while selector.get_map():
+        last_reads = 0
+        while selector.get_map() and last_reads < _LAST_READS:
             # Asked before reading: all that was said before the end is in the pipes by now.
             ended = process.poll() is not None
+            last_reads += ended
             ready = selector.select(0 if ended else min(_EXIT_POLL, _left(deadline, call)))
             if ended and not ready:
                 break
@@ -170,11 +175,16 @@ def _converse(process: subprocess.Popen[bytes], config: bytes, call: Call, deadl
                     if key.fd not in said:
                         stdin.close()
             _bound(said[stdout], said[stderr], call)
+    return Done(_exit_code(process, call, deadline), bytes(said[stdout]), bytes(said[stderr]))
+
+
+def _exit_code(process: subprocess.Popen[bytes], call: Call, deadline: float) -> int:
+    """Return it, waiting for a plugin that has only closed its outputs."""
+    code = process.poll()
     try:
-        code = process.wait(_left(deadline, call))
+        return process.wait(_left(deadline, call)) if code is None else code
     except subprocess.TimeoutExpired:
         raise _late(call) from None
-    return Done(code, bytes(said[stdout]), bytes(said[stderr]))
 
 
 def _read(fd: int, into: bytearray) -> bool:

@@ -269,25 +269,30 @@ def _sandbox_ops(want: Want, answer: Result, have: Have) -> tuple[Op, ...]:
     """
     fact = have.link(want.link)
     fresh = fact is None or not fact.up
-    ops = list(layer3.configure(want.link, answer, have, enabledad=want.enabledad, announce=False))
+    bare = evolve(answer, routes=())
+    ops = list(layer3.configure(want.link, bare, have, enabledad=want.enabledad, announce=False))
+    # Before the peer's order, so that single addresses (/32, /128) reach their gateway too.
+    near = tuple(_by_gateway(want.link, ip) for ip in answer.ips)
+    ops += layer3.missing_routes((*near, *layer3.planned_routes(want.link, answer)), have)
     connected = {route.dst for route in have.routes_of(want.link) if _is_connected(route)}
-    routes: list[AddRoute] = []
+    far: list[AddRoute] = []
     for ip in answer.ips:
         subnet = parse_prefix(ip.address).masked
-        source = str(parse_prefix(ip.address).address)
-        if subnet.length < BITS[subnet.version]:
-            key = RouteKey(link=want.link, dst=str(subnet))
-            ops += [DeleteRoute(key=key)] if fresh or key.dst in connected else []
-        routes.append(_by_gateway(want.link, ip, source))
-        if subnet.length < BITS[subnet.version]:
-            key = RouteKey(link=want.link, dst=str(subnet), gateway=ip.gateway)
-            routes.append(AddRoute(key=key, src=source))
-    return (*ops, *layer3.missing_routes(tuple(routes), have))
+        if subnet.length == BITS[subnet.version]:
+            continue
+        key = RouteKey(link=want.link, dst=str(subnet))
+        ops += [DeleteRoute(key=key)] if fresh or key.dst in connected else []
+        far.append(AddRoute(key=evolve(key, gateway=ip.gateway), src=_bare(ip.address)))
+    return (*ops, *layer3.missing_routes(tuple(far), have))
 
 
-def _by_gateway(link: LinkName, ip: IP, source: str) -> AddRoute:
+def _by_gateway(link: LinkName, ip: IP) -> AddRoute:
     key = RouteKey(link=link, dst=_single(ip.gateway))
-    return AddRoute(key=key, src=source, scope=Scope.LINK)
+    return AddRoute(key=key, src=_bare(ip.address), scope=Scope.LINK)
+
+
+def _bare(address: str) -> str:
+    return address.partition("/")[0]
 
 
 def _is_connected(route: RouteFact) -> bool:
@@ -297,7 +302,7 @@ def _is_connected(route: RouteFact) -> bool:
 
 def _single(address: str) -> str:
     """Return the prefix of one address alone."""
-    parsed = parse_address(address.partition("/")[0])
+    parsed = parse_address(_bare(address))
     return f"{parsed}/{BITS[parsed.version]}"
 
 

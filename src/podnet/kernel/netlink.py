@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ _NLMSGERR_ATTR_MSG = 1
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
 
 _SIOCGIFINDEX = 0x8933  # include/uapi/linux/sockios.h
+_SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since 5.14
 _IFREQ = struct.Struct("=16si20x")
 
 _BUFFER = 1 << 18
@@ -100,6 +102,17 @@ class NetlinkSocket:
     def close(self) -> None:
         """Close it; may be called again."""
         self._socket.close()
+
+    def cookie(self) -> int:
+        """Return the number of the socket's namespace, which no other gets until the next boot.
+
+        0 on kernels that do not tell.
+        """
+        try:
+            cookie = self._socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        except OSError:
+            return 0
+        return int.from_bytes(cookie, sys.byteorder)
 
     def index(self, name: str) -> int:
         """Return the index of the link of that name; 0 if there is none.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from podnet.errors import NetnsMissingError
@@ -89,7 +90,6 @@ class Sandbox:
     """A pod's network namespace together with the host's.
 
     Attributes:
-        identity: ``dev:inode`` of the namespace; empty where there is none.
         path: as it was given.
     """
 
@@ -100,7 +100,21 @@ class Sandbox:
         self._netlink: NetlinkSocket | None = None
         self._timeout = timeout
         self.path = path
-        self.identity = netns.identity(fd) if fd >= 0 else ""
+
+    @cached_property
+    def identity(self) -> str:
+        """``dev:inode:cookie`` of the namespace; empty where there is none.
+
+        Another identity proves another namespace. Inodes are given out again as soon as a
+        namespace has ended; cookies are not before the next boot.
+
+        Raises:
+            InvalidNetnsError: the namespace may not be entered.
+            KernelError: it has no netlink.
+        """
+        if self._fd < 0:
+            return ""
+        return f"{netns.identity(self._fd)}:{self.netlink(Place.SANDBOX).cookie()}"
 
     def close(self) -> None:
         """Close what is held; may be called again."""

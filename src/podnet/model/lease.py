@@ -9,7 +9,6 @@ only, and no second record (whereabouts' reservation objects) has to agree with 
 from __future__ import annotations
 
 import math
-from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -462,4 +461,6 @@ def _safe_part(text: str) -> str:
     safe = "".join(parts)
     if len(safe) <= _LONGEST_DOMAIN:
         return safe
+    from hashlib import sha256
+
     return f"{safe[: _LONGEST_DOMAIN - 40]}--x{sha256(raw).hexdigest()[:32]}"

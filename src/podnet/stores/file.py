@@ -148,7 +148,8 @@ class FileStore:
         version = os.urandom(16).hex()
         known, body = _encode(version, new, self._known.get(key))
         header = {"podnet": "block", "version": version, "key": key, "crc32": zlib.crc32(body)}
-        disk.write_atomic(path, json.dumps(header).encode() + b"\n" + body, durable=self._durable)
+        data = json.dumps(header).encode() + b"\n" + body
+        disk.write_atomic(path, data, durable=self._durable, alone=True)
         self._remember(key, known)
         return True
 

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from podnet.errors import PodnetError
-from podnet.interface import layer3
 from podnet.model.facts import Probe
 from podnet.model.ops import (
+    AddRoute,
     CreateLink,
     DeleteAddress,
     DeleteLink,
@@ -83,7 +83,7 @@ def machine() -> FakeKernel:
         for place in Place:
             link = LinkName(place, MASTER)
             key = RouteKey(link=link, dst="0.0.0.0/0", gateway="172.16.0.1")
-            sandbox.apply([layer3.AddRoute(key=key)])
+            sandbox.apply([AddRoute(key=key)])
     return kernel
 
 

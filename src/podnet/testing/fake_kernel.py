@@ -96,6 +96,12 @@ class FakeKernel:
         self.sandboxes[path] = self._namespace()
         return self.sandboxes[path]
 
+    def end_sandbox(self, path: str) -> None:
+        """Take a namespace away, and with it its links and their ends elsewhere."""
+        space = self.sandboxes.pop(path)
+        for name in list(space.links):
+            self.remove_link(space, name)
+
     def add_link(self, space: FakeNamespace, name: str, **facts: object) -> LinkFact:
         """Put a link into a namespace; ``facts`` are fields of ``LinkFact``."""
         index = next(self._indexes)
@@ -125,6 +131,20 @@ class FakeKernel:
     def index(self) -> int:
         """Return a link index that was never given out."""
         return next(self._indexes)
+
+    def remove_link(self, space: FakeNamespace, name: str) -> None:
+        """Remove a link with what hangs on it: addresses, routes, its other end, its children."""
+        if space.links.pop(name, None) is None:
+            return
+        space.addresses.pop(name, None)
+        space.parents.pop(name, None)
+        space.routes = [route for route in space.routes if route.link.name != name]
+        if end := space.ends.pop(name, None):
+            self.remove_link(*end)
+        for other in (self.node, *self.sandboxes.values()):
+            children = [child for child, on in other.parents.items() if on == (space, name)]
+            for child in children:
+                self.remove_link(other, child)
 
     def every_link(self) -> list[tuple[str, str]]:
         """Return (namespace, name) of all links but ``lo``; what tests mean by "nothing left"."""
@@ -265,20 +285,7 @@ class FakeSandbox:
         space = self.space(op.link.place)
         names = [name for name, fact in space.links.items() if fact.index == op.index]
         for name in names:
-            self._remove(space, name)
-
-    def _remove(self, space: FakeNamespace, name: str) -> None:
-        if space.links.pop(name, None) is None:
-            return
-        space.addresses.pop(name, None)
-        space.parents.pop(name, None)
-        space.routes = [route for route in space.routes if route.link.name != name]
-        if end := space.ends.pop(name, None):
-            self._remove(*end)
-        for other in (self._kernel.node, *self._kernel.sandboxes.values()):
-            children = [child for child, on in other.parents.items() if on == (space, name)]
-            for child in children:
-                self._remove(other, child)
+            self._kernel.remove_link(space, name)
 
     def _set(self, op: SetLink) -> None:
         fact = self._existing(op.link, op)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from podnet.ipam.pick import Ask
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from podnet.ports import Picker
 
 _TOP = (1 << 128) - 1
+# Each picker has a subclass of its own, and all inherit the same test functions.
+_SHARED = settings(suppress_health_check=[HealthCheck.differing_executors])
 
 
 @st.composite
@@ -50,6 +52,7 @@ class PickerContract:
         """An exhausted pool is no error of the picker's."""
         assert self.picker().pick(iter(()), self.ask()) is None
 
+    @_SHARED
     @given(free=_intervals())
     def test_picks_a_free_address(self, free: list[tuple[int, int]]) -> None:
         """What it returns is a number of one of the intervals."""
@@ -59,6 +62,7 @@ class PickerContract:
         else:
             assert any(low <= value <= high for low, high in free)
 
+    @_SHARED
     @given(low=st.integers(0, _TOP))
     def test_picks_single_addresses(self, low: int) -> None:
         """An interval of one address at any place is taken whole, up to 128 bits."""

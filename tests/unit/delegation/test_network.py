@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from podnet.delegation.network import conflist, find_on_disk, resolve, resource_name
 from podnet.errors import (
@@ -16,8 +16,6 @@ from podnet.errors import (
 )
 from podnet.testing.source_contract import network_object
 from podnet.testing.strategies_wire import damaged, network_configs
-
-from hypothesis import strategies as st
 
 
 def definition(config: str | None, name: str = "storage") -> bytes:
@@ -149,16 +147,3 @@ def test_any_configuration_is_a_network_or_an_error(document: dict[str, object])
         return
     assert found.plugins
     assert found.name
-
-
-def test_the_scenario() -> None:
-    import yaml
-
-    path = "/work/shared/scenario/nad.yaml"
-    if not os.path.exists(path):
-        pytest.skip("no scenario beside the checkout")
-    with open(path, encoding="utf-8") as file:
-        found = json.dumps(yaml.safe_load(file)).encode()
-    config = resolve(found, "default", "macvlan-conf-1")
-    assert config.name == "macvlan-conf-1"
-    assert config.plugins[0]["master"] == "eth1"

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from engine_parts import Lab, macvlan, nad
 
-from podnet.engine.house import House, perform
+from podnet.engine.house import House
+from podnet.engine.verbs import perform
 from podnet.errors import (
     InvalidConfigError,
     NotAvailableError,
+    PluginNotFoundError,
     PodnetError,
     RecordError,
     TryAgainLaterError,
@@ -230,3 +232,11 @@ def test_runtime_config_is_for_the_default_network_alone(plugin: Plugin) -> None
     space = plugin.lab.kernel.sandboxes["/ns/a"]
     assert space.links["eth0"].mac == mac
     assert space.links["net1"].mac != mac
+
+
+def test_a_plugin_cannot_be_its_own_ipam(plugin: Plugin) -> None:
+    circle = {**macvlan(), "ipam": {"type": "macvlan"}, "name": "circle"}
+    with pytest.raises(PodnetError, match="cannot be delegated to") as caught:
+        plugin("ADD", networks="", delegates=[circle])
+    assert caught.value.code == PluginNotFoundError.code
+    plugin.lab.assert_nothing_is_left()

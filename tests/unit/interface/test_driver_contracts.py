@@ -54,7 +54,9 @@ class TestMacvlanPassthru(DriverContract):
     driver = macvlan
 
     def calls(self):
-        keys = st.fixed_dictionaries({"mode": st.just("passthru")}, optional={"master": st.just(MASTER)})
+        keys = st.fixed_dictionaries(
+            {"mode": st.just("passthru")}, optional={"master": st.just(MASTER)}
+        )
         no_args = calls("macvlan", keys, IPAM)
         return no_args.filter(lambda call: "MAC=" not in call.args)
 

@@ -7,6 +7,7 @@ from attrs import evolve
 from hypothesis import Phase
 
 from podnet.engine import leases
+from podnet.engine.blocks import Blocks
 from podnet.ipam import grant, pick, space
 from podnet.model.lease import Owner
 from podnet.stores.memory import MemoryStore
@@ -144,7 +145,7 @@ def _gives_up_on_a_lost_race(monkeypatch):
         yield 0
         raise leases.PoolExhaustedError("no luck")
 
-    monkeypatch.setattr(leases.Ipam, "_turns", once)
+    monkeypatch.setattr(Blocks, "turns", once)
 
 
 BROKEN = [
