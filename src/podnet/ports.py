@@ -86,10 +86,14 @@ class Driver(Protocol):
 class NetworkSource(Protocol):
     """Where pods and network definitions come from. Fetches; understanding is pure."""
 
-    def selection(self, pod: Pod) -> str | None:
-        """Return the text of the pod's networks annotation; None if the pod is unknown.
+    def selection(self, pod: Pod, annotation: str = ...) -> str | None:
+        """Return the text of an annotation of the pod; None if the pod is unknown.
 
         A pod without the annotation has the empty text.
+
+        Args:
+            pod: which; known by namespace and name.
+            annotation: its key; ``k8s.v1.cni.cncf.io/networks`` if not given.
         """
         ...
 

@@ -37,7 +37,11 @@ def test_every_error_class_is_in_the_reference() -> None:
         for value in vars(errors).values()
         if isinstance(value, type) and issubclass(value, errors.PodnetError)
     ]
-    missing = [c.__name__ for c in classes if f"`{c.__name__}` | {c.code}" not in text]
+    missing = [
+        c.__name__
+        for c in classes
+        if f"| `{c.__name__}` | {c.code} | {c.fault.value} | " not in text
+    ]
     assert missing == []
 
 

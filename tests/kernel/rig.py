@@ -21,8 +21,8 @@ from pathlib import Path
 from podnet import Node
 from podnet.cni import main, skel
 from podnet.engine.house import House
-from podnet.engine.verbs import perform
 from podnet.engine.settings import Settings
+from podnet.engine.verbs import perform
 from podnet.errors import PodnetError
 from podnet.kernel import sandbox as _sandbox  # noqa: F401  # imported once, not in each child
 from podnet.model.attachment import Pod
@@ -106,8 +106,8 @@ class Ending:
         self.value = value
 
 
-def in_child(do, *, die_at=0, syscalls=False):
-    """Run ``do(step)`` in a process of its own and return how it ended.
+class Child:
+    """A process of its own that runs ``do(step)``.
 
     Args:
         do: gets the observer of steps, or None, and returns what JSON can say.
@@ -115,22 +115,50 @@ def in_child(do, *, die_at=0, syscalls=False):
         syscalls: steps are the system calls that leave something, instead of podnet's own steps;
             podnet then has no observer, and kernel operations ride together as they usually do.
     """
-    told, tell = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(told)
-        _be_child(do, tell, die_at, syscalls)
-    os.close(tell)
-    with os.fdopen(told, "rb") as pipe:
-        lines = pipe.read().decode().splitlines()
-    _, status = os.waitpid(pid, 0)
-    steps = [line[1:] for line in lines if line[0] == "."]
-    said = [json.loads(line[1:]) for line in lines if line[0] == "="]
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return Ending(True, steps, None)
-    assert said, "\n".join(line[1:] for line in lines if line[0] == "!")
-    return Ending(False, steps, said[0])
+
+    def __init__(self, do, *, die_at=0, syscalls=False):
+        self._told, tell = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._told)
+            _be_child(do, tell, die_at, syscalls)
+        os.close(tell)
+
+    def ending(self):
+        """Wait for its end."""
+        with os.fdopen(self._told, "rb") as pipe:
+            lines = pipe.read().decode().splitlines()
+        _, status = os.waitpid(self._pid, 0)
+        steps = [line[1:] for line in lines if line[0] == "."]
+        said = [json.loads(line[1:]) for line in lines if line[0] == "="]
+        if os.WIFSIGNALED(status):
+            assert os.WTERMSIG(status) == signal.SIGKILL
+            return Ending(True, steps, None)
+        assert said, "\n".join(line[1:] for line in lines if line[0] == "!")
+        return Ending(False, steps, said[0])
+
+
+def in_child(do, **how):
+    """Run ``do(step)`` in a process of its own and return how it ended; see ``Child``."""
+    return Child(do, **how).ending()
+
+
+def at_once(jobs):
+    """Run all jobs at the same time, each in a process of its own; return what they returned."""
+    gate, opener = os.pipe()
+
+    def job_of(job):
+        def do(step):
+            os.close(opener)
+            os.read(gate, 1)
+            return job(step)
+
+        return do
+
+    children = [Child(job_of(job)) for job in jobs]
+    os.close(opener)
+    os.close(gate)
+    return [child.ending().value for child in children]
 
 
 def _be_child(do, tell, die_at, syscalls):

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from .rig import MACVLAN, WAYS, addresses, in_child, links, rig_in, way_of
+from .rig import WAYS, addresses, in_child, links, rig_in, way_of
 
 pytestmark = pytest.mark.kernel
 
@@ -215,6 +215,7 @@ def test_a_late_del_spares_who_has_the_same_path_and_inode_now(rig):
         (other,) = [each for each in rig.containers if each.netns == old.netns]
         other.namespace.fd = os.dup(number)
         os.dup2(new.namespace.fd, number)
+        os.close(new.namespace.fd)
         new.namespace.fd, new.netns = number, old.netns
     new.result = done(in_child(lambda step: way.add(new, step)))
     done(in_child(lambda step: way.delete(old, step)))

@@ -45,7 +45,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_version_verb_loads_nothing_heavy() -> None:
     code = (
-        "import os, sys; sys.argv = ['/opt/cni/bin/macvlan']; os.environ['CNI_COMMAND'] = 'VERSION'\n"
+        "import os, sys; sys.argv = ['/opt/cni/bin/macvlan']\n"
+        "os.environ['CNI_COMMAND'] = 'VERSION'\n"
         "from podnet.cni.main import main; main()"
     )
     modules = {name.partition(".")[0] for name in loaded(code)}

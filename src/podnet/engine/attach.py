@@ -16,6 +16,8 @@ from podnet.engine.journal import Record
 from podnet.engine.planning import Request, planned, selection_of
 from podnet.engine.registry import PLUGINS
 from podnet.errors import InterfaceExistsError, PodnetError, RecordError
+from podnet.model.facts import Probe
+from podnet.model.ops import LinkName, Place
 from podnet.model.printing import result_document
 from podnet.model.reader import Reader
 from podnet.model.versions import SINCE, allows
@@ -77,8 +79,7 @@ def attach(house: House, request: Request) -> Attached:
         timeout=request.timeout,
     )
     machine = Adding(attachments, sandbox)
-    with house.kernel.open(request.netns) as namespace:
-        identity = namespace.identity
+    identity = _look(house, request, attachments)
     record = Record(
         role="sandbox",
         network=request.network,
@@ -241,6 +242,24 @@ def _clear_the_way(house: House, request: Request) -> None:
             f"its {request.ifname} on network {request.network} has to be detached first",
         )
     detach(house, earlier)
+
+
+def _look(house: House, request: Request, attachments: tuple[Attachment, ...]) -> str:
+    """Return the namespace's identity, if none of the requested interfaces is in it.
+
+    Before anything is done: an executable that refuses such an interface fails its ADD, and the
+    DEL that undoes a failed ADD deletes whatever has that name (cni plugins, all main plugins).
+    """
+    wanted = frozenset(LinkName(Place.SANDBOX, each.ifname) for each in attachments)
+    with house.kernel.open(request.netns) as namespace:
+        there = namespace.probe(Probe(links=wanted)).links
+        if there:
+            names = ", ".join(sorted(link.name for link in there))
+            raise InterfaceExistsError(
+                f"interface {names} exists already in {request.netns}; it was left alone"
+            )
+        identity: str = namespace.identity
+    return identity
 
 
 def drive(house: House, machine: Machine, seconds: float) -> None:

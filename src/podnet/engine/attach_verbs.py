@@ -9,6 +9,7 @@ from attrs import evolve
 
 from podnet.delegation.conf import read_config
 from podnet.delegation.plan import Sandbox
+from podnet.delegation.selection import DEFAULT_NETWORK_ANNOTATION
 from podnet.delegation.sweep import Reporting
 from podnet.engine import attach as attaching
 from podnet.engine.planning import Request, planned
@@ -125,9 +126,11 @@ class AttachPlugin:
     def _request(self, call: Call, config: DelegationConfig) -> Request:
         pod = _pod(call)
         namespace = pod.namespace if pod else "default"
-        text = config.networks
-        if text is None and call.verb == "ADD":
-            text = attaching.selection_of(self._house, pod) if self._knows_pods() else ""
+        text, instead = config.networks, ""
+        if call.verb == "ADD" and self._knows_pods():
+            if text is None:
+                text = attaching.selection_of(self._house, pod)
+            instead = self._default_of(pod)
         further = () if namespace in config.system_namespaces else config.default_networks
         return Request(
             network=config.name,
@@ -136,6 +139,7 @@ class AttachPlugin:
             ifname=call.ifname,
             pod=pod,
             networks=text or "",
+            instead=instead,
             default=config.cluster_network or next(iter(config.delegates), None),
             default_networks=further,
             delegates=config.delegates[1:],
@@ -150,6 +154,12 @@ class AttachPlugin:
             timeout=call.timeout,
             config=call.config,
         )
+
+    def _default_of(self, pod: Pod | None) -> str:
+        """Return the default network that a pod of the manifests asks for; empty for none."""
+        if pod is None:
+            return ""
+        return self._house.source.selection(pod, DEFAULT_NETWORK_ANNOTATION) or ""
 
     def _paths(self, call: Call) -> tuple[str, ...]:
         return (*self._house.settings.bin_dirs, *call.path)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from podnet.errors import TryAgainLaterError
+from podnet.errors import StoreError, TryAgainLaterError
 from podnet.ipam import grant, space
 from podnet.model.lease import BLOCK_BITS, Pool, block_index, block_key, domain_prefix
 
@@ -57,12 +57,23 @@ class Blocks:
         self._jitter = jitter
         self._sleep = sleep
 
+    def load(self, key: str) -> tuple[Block, str] | None:
+        """Load a block that is what its key says.
+
+        Raises:
+            StoreError: it is another block, put there by other hands; or the store is broken.
+        """
+        entry = self.store.load(key)
+        if entry is not None and entry[0].key != key:
+            raise StoreError(f"the store has the block {entry[0].key!r} under the key {key!r}")
+        return entry
+
     def look(self, pool: Pool, owner: Owner) -> Found:
         """Read the pool's blocks until one has a lease of this very attachment."""
         blocks: dict[int, tuple[Block, str]] = {}
         earlier = None
         for key in self.keys(pool):
-            entry = self.store.load(key)
+            entry = self.load(key)
             if entry is None:
                 continue
             blocks[entry[0].index] = entry
@@ -81,7 +92,7 @@ class Blocks:
             TryAgainLaterError: others won every attempt.
         """
         for _ in self.turns(f"release from block {key}"):
-            entry = self.store.load(key)
+            entry = self.load(key)
             if entry is None:
                 return ()
             new, gone = decide(entry[0])

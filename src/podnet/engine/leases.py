@@ -304,7 +304,7 @@ class Ipam:
         """
         name = pool.name if isinstance(pool, Pool) else None
         for key in self._blocks.keys(pool):
-            if (entry := self._store.load(key)) is not None:
+            if (entry := self._blocks.load(key)) is not None:
                 for _, lease in sorted(entry[0].leases.items()):
                     if name in (None, lease.pool):
                         yield lease
@@ -324,7 +324,7 @@ class Ipam:
             InvalidConfigError: the pool cannot hold an address.
             StoreError: the store is broken.
         """
-        blocks = (entry[0] for key in self._blocks.keys(pool) if (entry := self._store.load(key)))
+        blocks = (entry[0] for key in self._blocks.keys(pool) if (entry := self._blocks.load(key)))
         return next(space.free(space.intervals(pool), blocks), None) is not None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from podnet.delegation.selection import DEFAULT_NETWORK_ANNOTATION
 from podnet.engine import attach as attaching
 from podnet.engine import settings as settings_
 from podnet.engine.house import House, no_step
@@ -112,8 +113,11 @@ class Node:
             PodnetError: nothing is attached; the class tells whose fault it is.
         """
         house = self._house
+        instead = ""
         if networks is None:
             networks = attaching.selection_of(house, pod)
+            if pod is not None:
+                instead = attaching.selection_of(house, pod, DEFAULT_NETWORK_ANNOTATION)
         request = attaching.Request(
             network=NETWORK,
             container_id=container_id or container_id_of(netns),
@@ -122,6 +126,7 @@ class Node:
             pod=pod,
             networks=networks,
             default=default_network,
+            instead=instead,
             path=(*house.settings.bin_dirs, *_BIN_DIRS),
             timeout=house.settings.timeout,
         )

@@ -10,7 +10,13 @@ from attrs import field, frozen
 from podnet.delegation import arguments
 from podnet.delegation.network import conflist, find_on_disk, resolve
 from podnet.delegation.plan import Attachment
-from podnet.delegation.selection import NetworkSelection, assign_names, parse_networks
+from podnet.delegation.selection import (
+    DEFAULT_NETWORK_ANNOTATION,
+    NETWORKS_ANNOTATION,
+    NetworkSelection,
+    assign_names,
+    parse_networks,
+)
 from podnet.errors import (
     InvalidConfigError,
     IOFailureError,
@@ -39,6 +45,8 @@ class Request:
         pod: whose sandbox; None if unknown.
         networks: text of the networks annotation.
         default: the default network: a name, a path, or a configuration; None for none.
+        instead: text of the annotation that names another default network for this pod; empty
+            for none.
         default_networks: names of further networks every pod gets.
         delegates: inline configurations of further networks every pod gets.
         lookup_namespace: where networks named by the configuration are looked up.
@@ -58,6 +66,7 @@ class Request:
     pod: Pod | None = None
     networks: str = ""
     default: str | Mapping[str, Any] | None = None
+    instead: str = ""
     default_networks: tuple[str, ...] = ()
     delegates: tuple[Mapping[str, Any], ...] = ()
     lookup_namespace: str = "default"
@@ -81,15 +90,15 @@ class Request:
         )
 
 
-def selection_of(house: House, pod: Pod | None) -> str:
-    """Return the networks annotation of a pod in the manifests; empty without a pod.
+def selection_of(house: House, pod: Pod | None, annotation: str = NETWORKS_ANNOTATION) -> str:
+    """Return an annotation of a pod in the manifests; empty without a pod.
 
     Raises:
         UnknownContainerError: the manifests have no such pod.
     """
     if pod is None:
         return ""
-    text = house.source.selection(pod)
+    text = house.source.selection(pod, annotation)
     if text is None:
         raise UnknownContainerError(f"pod {pod} is not in the manifests")
     return text
@@ -104,7 +113,7 @@ def planned(house: House, request: Request) -> tuple[Attachment, ...]:
     """
     namespace = request.pod.namespace if request.pod else "default"
     selections = parse_networks(request.networks, namespace)
-    _check_isolation(selections, request, namespace)
+    _check_isolation(selections, request, {namespace})
     first = default_network(house, request)
     common = [
         *((each.name, each) for each in _inline(request)),
@@ -120,7 +129,10 @@ def planned(house: House, request: Request) -> tuple[Attachment, ...]:
     names = assign_names(selections, count, request.ifname)
     attachments = []
     if first:
-        attachments.append(_attachment(house, request, *first, request.ifname, None, default=True))
+        name, config, asked = first
+        attachments.append(
+            _attachment(house, request, name, config, request.ifname, asked, default=True)
+        )
     for index, (name, config) in enumerate(common, start=1):
         attachments.append(_attachment(house, request, name, config, f"net{index}", None))
     for selection, ifname in zip(selections, names, strict=True):
@@ -131,16 +143,44 @@ def planned(house: House, request: Request) -> tuple[Attachment, ...]:
     return tuple(attachments)
 
 
-def default_network(house: House, request: Request) -> tuple[str, NetworkConfigList] | None:
-    """Return name and configuration of the default network, or None if there is none."""
+def default_network(
+    house: House, request: Request
+) -> tuple[str, NetworkConfigList, NetworkSelection | None] | None:
+    """Return name, configuration and selection of the default network, or None without one."""
+    if request.instead.strip():
+        return _replaced(house, request)
     given = request.default
     if given is None or given == "":
         return None
     if not isinstance(given, str):
         config = conflist(given, "", "delegates[0]")
-        return config.name, config
-    config = named(house, request, given)
-    return config.name, config
+    else:
+        config = named(house, request, given)
+    return config.name, config, None
+
+
+def _replaced(
+    house: House, request: Request
+) -> tuple[str, NetworkConfigList, NetworkSelection | None]:
+    """Return the default network that the pod names for itself (Multus' own annotation).
+
+    Names without namespace are the configuration's, as in Multus; isolation holds here too, which
+    Multus leaves out (multus-cni issue 1291).
+    """
+    selections = parse_networks(request.instead, request.lookup_namespace)
+    if len(selections) != 1:
+        raise InvalidConfigError(
+            f"{DEFAULT_NETWORK_ANNOTATION} has to name one network, not {len(selections)}"
+        )
+    (asked,) = selections
+    own = {request.lookup_namespace, request.pod.namespace if request.pod else "default"}
+    _check_isolation(selections, request, own)
+    if asked.interface:
+        raise InvalidConfigError(
+            f"{DEFAULT_NETWORK_ANNOTATION} cannot choose the interface: it is {request.ifname}"
+        )
+    config = _defined(house, request, asked.namespace, asked.name)
+    return f"{asked.namespace}/{asked.name}", config, asked
 
 
 def named(house: House, request: Request, name: str) -> NetworkConfigList:
@@ -227,15 +267,18 @@ def _attachment(
 
 
 def _check_isolation(
-    selections: tuple[NetworkSelection, ...], request: Request, namespace: str
+    selections: tuple[NetworkSelection, ...], request: Request, own: set[str]
 ) -> None:
     allowed = request.allowed_namespaces
     if allowed is None:
         return
     mistakes = tuple(
-        (f"[{index}].namespace", f"pods of {namespace} may not use networks of {each.namespace}")
+        (
+            f"[{index}].namespace",
+            f"pods of {' and '.join(sorted(own))} may not use networks of {each.namespace}",
+        )
         for index, each in enumerate(selections)
-        if each.namespace != namespace and each.namespace not in allowed
+        if each.namespace not in own | allowed
     )
     if mistakes:
         raise InvalidConfigError("namespace isolation is on", mistakes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TypeVar
 
+from podnet.delegation.selection import NETWORKS_ANNOTATION
 from podnet.errors import DecodingError, PodnetError
 from podnet.sources import confdir
 from podnet.sources.manifests import SUFFIXES, Manifests, parse_manifests
@@ -33,8 +34,8 @@ class DirectorySource:
         self._paths = tuple(os.fspath(path) for path in paths)
         self._read: dict[str, tuple[_Signature, Manifests | PodnetError]] = {}
 
-    def selection(self, pod: Pod) -> str | None:
-        """Return the text of the pod's networks annotation; None if there is no such pod.
+    def selection(self, pod: Pod, annotation: str = NETWORKS_ANNOTATION) -> str | None:
+        """Return the text of an annotation of the pod; None if there is no such pod.
 
         Raises:
             DecodingError: it is in two files; or in none, and a file is broken.
@@ -43,7 +44,7 @@ class DirectorySource:
         found: list[tuple[str, str]] = []
         for path, manifests in self._whole():
             if known := manifests.pods.get((pod.namespace, pod.name)):
-                found.append((path, known[1]))
+                found.append((path, known[1].get(annotation, "")))
         return self._only(found, f"pod {pod}")
 
     def definition(self, namespace: str, name: str) -> bytes | None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 from podnet.delegation.elements import namespace_fault, object_name_fault
-from podnet.delegation.selection import NETWORKS_ANNOTATION
 from podnet.errors import DecodingError, PodnetError
 from podnet.model.attachment import Pod
 from podnet.model.reader import Reader
@@ -27,11 +26,11 @@ class Manifests:
     """What one file holds.
 
     Attributes:
-        pods: pods by namespace and name, each with the text of its networks annotation.
+        pods: pods by namespace and name, each with its annotations.
         definitions: network definitions by namespace and name, each as JSON.
     """
 
-    pods: Mapping[tuple[str, str], tuple[Pod, str]] = field(factory=dict)
+    pods: Mapping[tuple[str, str], tuple[Pod, Mapping[str, str]]] = field(factory=dict)
     definitions: Mapping[tuple[str, str], bytes] = field(factory=dict)
 
 
@@ -50,7 +49,7 @@ def parse_manifests(content: bytes, path: str) -> Manifests:
         DecodingError: it is not YAML or JSON, or an object is not what its kind has to be.
         PodnetError: it is YAML, and PyYAML is not installed.
     """
-    pods: dict[tuple[str, str], tuple[Pod, str]] = {}
+    pods: dict[tuple[str, str], tuple[Pod, Mapping[str, str]]] = {}
     definitions: dict[tuple[str, str], bytes] = {}
     documents = _json(content, path) if path.endswith(".json") else _yaml(content, path)
     for reader in _objects(documents, path):
@@ -91,17 +90,15 @@ def _objects(documents: Iterator[object], path: str) -> Iterator[Reader]:
                 yield Reader({**own, **item}, f"{where}.items[{index}]")
 
 
-def _pod(reader: Reader) -> tuple[tuple[str, str], tuple[Pod, str]]:
+def _pod(reader: Reader) -> tuple[tuple[str, str], tuple[Pod, Mapping[str, str]]]:
     metadata = reader.section("metadata")
     place = _place(metadata)
-    text = metadata.section("annotations").string(NETWORKS_ANNOTATION)
-    return place, (Pod(*place, metadata.string("uid")), text)
+    return place, (Pod(*place, metadata.string("uid")), _annotations(metadata))
 
 
 def _definition(reader: Reader) -> tuple[tuple[str, str], bytes]:
     metadata = reader.section("metadata")
     namespace, name = _place(metadata)
-    annotations = metadata.section("annotations")
     spec = reader.section("spec")
     document = {
         "apiVersion": reader.string("apiVersion"),
@@ -109,11 +106,16 @@ def _definition(reader: Reader) -> tuple[tuple[str, str], bytes]:
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "annotations": {key: annotations.string(key) for key in annotations.document},
+            "annotations": _annotations(metadata),
         },
         "spec": {"config": spec.string("config")} if "config" in spec else {},
     }
     return (namespace, name), print_json(document)
+
+
+def _annotations(metadata: Reader) -> dict[str, str]:
+    annotations = metadata.section("annotations")
+    return {key: annotations.string(key) for key in annotations.document}
 
 
 def _place(metadata: Reader) -> tuple[str, str]:

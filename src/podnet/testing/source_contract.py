@@ -81,20 +81,29 @@ class FakeSource:
 
     def __init__(
         self,
-        pods: Mapping[Pod, str] | None = None,
+        pods: Mapping[Pod, str | Mapping[str, str]] | None = None,
         definitions: Mapping[tuple[str, str], Mapping[str, Any] | str] | None = None,
     ) -> None:
-        """Take annotations by pod, and definitions, or just their ``spec.config``, by name."""
-        self._pods = {(pod.namespace, pod.name): text for pod, text in (pods or {}).items()}
+        """Take what pods select, and definitions, or just their ``spec.config``, by name.
+
+        A text is the networks annotation; otherwise annotations by key.
+        """
+        self._pods = {
+            (pod.namespace, pod.name): (
+                {NETWORKS_ANNOTATION: told} if isinstance(told, str) else dict(told)
+            )
+            for pod, told in (pods or {}).items()
+        }
         self._known = tuple(pods or ())
         self._definitions = {
             place: network_object(*place, each) if isinstance(each, str) else dict(each)
             for place, each in (definitions or {}).items()
         }
 
-    def selection(self, pod: Pod) -> str | None:
-        """Return the text of the pod's networks annotation; None if there is no such pod."""
-        return self._pods.get((pod.namespace, pod.name))
+    def selection(self, pod: Pod, annotation: str = NETWORKS_ANNOTATION) -> str | None:
+        """Return the text of an annotation of the pod; None if there is no such pod."""
+        known = self._pods.get((pod.namespace, pod.name))
+        return None if known is None else known.get(annotation, "")
 
     def definition(self, namespace: str, name: str) -> bytes | None:
         """Return the network definition as JSON, or None if there is none."""
@@ -117,6 +126,12 @@ class NetworkSourceContract:
     def test_selection_is_the_annotation_as_it_is(self, pod: Pod) -> None:
         """Not a character of it is touched."""
         assert self.open(PODS, DEFINITIONS).selection(pod) == PODS[pod]
+
+    def test_another_annotation_is_another_text(self) -> None:
+        """Keys are told apart, and a missing one is the empty text."""
+        source = self.open(PODS, DEFINITIONS)
+        assert source.selection(Pod("default", "web-0"), "v1.multus-cni.io/default-network") == ""
+        assert source.selection(Pod("default", "gone"), "v1.multus-cni.io/default-network") is None
 
     def test_a_pod_is_known_by_namespace_and_name(self) -> None:
         """Runtimes do not always tell the uid."""

@@ -227,3 +227,13 @@ def test_container_ids_of_paths_differ_and_are_valid() -> None:
     from podnet.model.names import container_id_fault
 
     assert [container_id_fault(each) for each in ids] == [""] * 4
+
+
+def test_an_interface_of_the_name_is_refused_before_anything_is_done(lab: Lab) -> None:
+    space = lab.kernel.sandboxes["/ns/a"]
+    lab.kernel.add_link(space, "net2", kind="dummy")
+    with pytest.raises(InterfaceExistsError, match="interface net2 exists already in /ns/a"):
+        lab.node.attach("/ns/a", "storage, backup")
+    assert lab.links("/ns/a") == {"net2"}
+    assert lab.records() == []
+    assert lab.leases() == []

@@ -240,3 +240,48 @@ def test_a_plugin_cannot_be_its_own_ipam(plugin: Plugin) -> None:
         plugin("ADD", networks="", delegates=[circle])
     assert caught.value.code == PluginNotFoundError.code
     plugin.lab.assert_nothing_is_left()
+
+
+def default_network(text: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "own",
+            "namespace": "team",
+            "annotations": {"v1.multus-cni.io/default-network": text},
+        },
+    }
+
+
+OWN = "K8S_POD_NAMESPACE=team;K8S_POD_NAME=own"
+
+
+def test_a_pod_may_name_its_default_network(plugin: Plugin) -> None:
+    import json
+
+    (plugin.lab.documents / "own.json").write_text(json.dumps(default_network("everyone")))
+    plugin("ADD", args=OWN, delegates=[PTP])
+    space = plugin.lab.kernel.sandboxes["/ns/a"]
+    assert (set(space.links) - {"lo"}, space.links["eth0"].kind) == ({"eth0"}, "macvlan")
+    status = plugin.lab.node.status()[0]
+    assert [(each.name, each.default) for each in status.networks] == [
+        ("kube-system/everyone", True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("everyone, everyone", "has to name one network, not 2"),
+        ("everyone@eth7", "cannot choose the interface"),
+        ("default/other", "may not use networks of default"),
+    ],
+)
+def test_a_default_network_is_held_to_the_rules(plugin: Plugin, text: str, what: str) -> None:
+    import json
+
+    (plugin.lab.documents / "own.json").write_text(json.dumps(default_network(text)))
+    with pytest.raises(InvalidConfigError, match=what):
+        plugin("ADD", args=OWN, namespaceIsolation=True, globalNamespaces="shared")
+    plugin.lab.assert_nothing_is_left()

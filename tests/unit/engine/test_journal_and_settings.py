@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from podnet.engine.journal import Journal, Record
 from podnet.engine.settings import Settings, load
@@ -38,7 +39,9 @@ def place(record: Record) -> tuple[str, str, str, str]:
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=st.lists(RECORDS, max_size=6, unique_by=place))
-def test_a_journal_is_a_map(tmp_path_factory: pytest.TempPathFactory, records: list[Record]) -> None:
+def test_a_journal_is_a_map(
+    tmp_path_factory: pytest.TempPathFactory, records: list[Record]
+) -> None:
     journal = Journal(str(tmp_path_factory.mktemp("journal")))
     for record in records:
         journal.intend(record)
@@ -135,9 +138,7 @@ def test_settings_without_anything(tmp_path: Path) -> None:
         ('{"timeout": true}', InvalidConfigError, "timeout"),
     ],
 )
-def test_mistakes_in_the_file(
-    tmp_path: Path, text: str, error: type[Exception], what: str
-) -> None:
+def test_mistakes_in_the_file(tmp_path: Path, text: str, error: type[Exception], what: str) -> None:
     file = tmp_path / "podnet.conf"
     file.write_text(text)
     with pytest.raises(error, match=what):

@@ -244,7 +244,16 @@ def test_a_daemon_that_holds_the_outputs_does_not_hold_the_call(plugins: str) ->
         os.kill(int(file.read()), 9)
 
 
-def test_a_daemon_that_floods_the_logs_does_not_hold_the_call(plugins: str) -> None:
+def test_a_daemon_that_floods_the_logs_does_not_hold_the_call(
+    plugins: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_slowly(fd: int, into: bytearray) -> bool:
+        more = read(fd, into)
+        time.sleep(0.01)  # the daemon has filled its pipe again
+        return more
+
+    read = process._read
+    monkeypatch.setattr(process, "_read", read_slowly)
     pid = os.path.join(plugins, "pid")
     script(plugins, f"yes >&2 & echo $! >{pid}; echo done")
     before = time.monotonic()

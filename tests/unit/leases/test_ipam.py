@@ -347,6 +347,19 @@ def test_picker_that_picks_what_is_not_free_is_refused(store, value):
     assert list(Ipam(store).leases()) == [held]
 
 
+def test_block_under_another_blocks_key_is_refused(ipam, store):
+    ipam.allocate(SCENARIO, owner())
+    block, _ = store.load("storage/4/c0a83c")
+    store.swap("small/4/0a0000", block, None)
+    for act in (
+        lambda: ipam.allocate(SMALL, owner()),
+        lambda: ipam.release(owner(), pool=SMALL),
+        lambda: list(ipam.leases()),
+    ):
+        with pytest.raises(StoreError, match="under the key 'small/4/0a0000'"):
+            act()
+
+
 def test_context_closes_the_store():
     closed = []
     store = MemoryStore()
