@@ -75,7 +75,9 @@ def make_private_dir(path: str) -> None:
         except FileExistsError:
             if os.path.isdir(folder):  # another process was faster
                 continue
-            raise _failure("make folder", folder, NotADirectoryError(errno.ENOTDIR, "")) from None
+            raise _failure(
+                "make folder", folder, NotADirectoryError(errno.ENOTDIR, "another file is there")
+            ) from None
         except OSError as error:
             raise _failure("make folder", folder, error) from error
         _sync_folder(os.path.dirname(folder))

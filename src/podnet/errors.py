@@ -185,7 +185,7 @@ class RecordError(PodnetError):
 
 
 class PluginNotFoundError(PodnetError):
-    """No built-in and no executable of CNI_PATH has the delegate's name (code 108)."""
+    """No built-in and nothing executable in CNI_PATH has the delegate's name (code 108)."""
 
     code = 108
     fault = Fault.CONFIGURATION

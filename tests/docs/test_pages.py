@@ -82,12 +82,11 @@ class Page:
                 yield region
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_blocks(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def run_page(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     # Python blocks run in this process: their state is the page's too.
-    monkeypatch.setenv("PODNET_STATE_DIR", str(tmp_path / "state"))
-    page = Page(tmp_path)
+    monkeypatch.setenv("PODNET_STATE_DIR", str(folder / "state"))
+    page = Page(folder)
     document = Document.parse(
         str(path),
         page.parse_files,
@@ -98,7 +97,58 @@ def test_blocks(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     try:
         for example in document.examples():
             example.evaluate()
-    except SybilFailure as failure:
-        raise pytest.fail.Exception(str(failure), pytrace=False) from None
     finally:
         page.close()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_blocks(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        run_page(path, tmp_path, monkeypatch)
+    except SybilFailure as failure:
+        raise pytest.fail.Exception(str(failure), pytrace=False) from None
+
+
+TRUE = """
+<!-- file: folder/hello.py -->
+```python
+raise SystemExit("written, not run")
+```
+
+```console
+$ python folder/hello.py || echo $?
+written, not run
+1
+$ podnet status
+...nothing is attached
+```
+
+```python
+>>> open
+<built-in function open>
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("", ""),
+        ("not run\n1", "not run\n2"),
+        ("|| echo $?", ""),
+        ("...nothing", "nothing"),
+        ("function open", "function close"),
+        (">>> open\n<built-in function open>", "raise ValueError"),
+        ("folder/hello.py -->", "hello.py -->"),
+    ],
+)
+def test_a_page_that_is_not_true_fails(
+    old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(TRUE.replace(old, new))
+    if not old:
+        run_page(page, tmp_path, monkeypatch)
+        return
+    with pytest.raises((SybilFailure, ValueError)):
+        run_page(page, tmp_path, monkeypatch)

@@ -230,7 +230,8 @@ class Container:
 class Rig:
     """A node: namespace with the uplink ``eth1``, state of its own, manifests of the scenario."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, machine):
+        self.machine = machine
         self.folder = Path(folder)
         self.state = self.folder / "state"
         manifests = self.folder / "manifests"
@@ -275,11 +276,8 @@ class Rig:
 
     def records(self):
         """Return the owners that the journal knows, by role."""
-        return sorted(
-            (document["role"], document["container_id"])
-            for path in (self.state / "journal").glob("*/*.json")
-            for document in [json.loads(path.read_bytes())]
-        )
+        paths = (self.state / "journal").glob("*/*.json")
+        return sorted((path.parent.name, path.name.split("%2B")[0]) for path in paths)
 
     def temporary(self):
         """Return files of the state that are neither records, blocks nor locks."""
@@ -340,7 +338,7 @@ def rig_in(folder):
             ip("link", "add", "eth1", "type", "veth", "peer", "name", "far1")
             ip("link", "set", "far1", "up")
             ip("link", "set", "eth1", "up")
-            rig = Rig(folder)
+            rig = Rig(folder, machine)
             try:
                 yield rig
             finally:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from podnet.errors import DecodingError, InvalidConfigError, NetworkNotFoundError
+from podnet.errors import (
+    DecodingError,
+    IncompatibleVersionError,
+    InvalidConfigError,
+    NetworkNotFoundError,
+)
 from podnet.model.conflist import is_conflist, parse_conflist, upconvert
 from podnet.model.reader import Reader
 from podnet.model.wire import load_json
@@ -68,6 +73,8 @@ def conflist(document: Mapping[str, object], name: str, what: str) -> NetworkCon
         network = parse_conflist(named) if is_conflist(named) else upconvert(named)
     except InvalidConfigError as error:
         raise InvalidConfigError(f"{what}: {error.msg}", error.mistakes) from None
+    except IncompatibleVersionError as error:
+        raise IncompatibleVersionError(f"{what}: {error.msg}", error.details) from None
     mistakes: list[tuple[str, str]] = []
     for index, plugin in enumerate(network.plugins):
         _judge(Reader(plugin, f"plugins[{index}]", mistakes))

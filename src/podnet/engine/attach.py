@@ -20,7 +20,8 @@ from podnet.model.facts import Probe
 from podnet.model.ops import LinkName, Place
 from podnet.model.printing import result_document
 from podnet.model.reader import Reader
-from podnet.model.versions import SINCE, allows
+from podnet.model.result import Interface, Result
+from podnet.model.versions import SINCE, allows, requires_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -216,9 +217,20 @@ def lifted(standing: Standing, verb: str) -> Standing:
         return standing
     document = standing.document
     if standing.result is not None:
-        document = result_document(standing.result, since)
+        document = result_document(_whole_result(standing), since)
     newer = evolve(standing.attachment, config=evolve(config, cni_version=since))
     return evolve(standing, attachment=newer, document=document)
+
+
+def _whole_result(standing: Standing) -> Result:
+    """Return the result with the interface that versions up to 0.2.0 have no word for."""
+    result = standing.result or Result()
+    if not requires_address(standing.attachment.config.cni_version):
+        return result
+    # CHECK gets the path of the namespace by itself: here it only tells inside from outside.
+    interface = Interface(standing.attachment.ifname, sandbox="sandbox")
+    ips = tuple(evolve(ip, interface=0) for ip in result.ips)
+    return evolve(result, interfaces=(interface,), ips=ips)
 
 
 def _is_builtin(plugin: Mapping[str, object]) -> bool:

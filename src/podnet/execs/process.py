@@ -40,6 +40,9 @@ _ALLOWED_PREFIX = "KUBERNETES_"
 _BUSY_SECONDS = 2.0
 _BUSY_PAUSE = 0.02
 
+# execve(2): no permission, no format the kernel knows, no interpreter.
+_NO_EXECUTABLE = (errno.EACCES, errno.ENOEXEC, errno.ENOENT)
+
 # A grandchild may hold the outputs open when the plugin has ended: then nothing wakes select.
 _EXIT_POLL = 0.05
 _CHUNK = 1 << 16
@@ -78,9 +81,10 @@ class ProcessExecutor:
         """Run the plugin and return what it said; killed by a signal, its exit code is negative.
 
         Raises:
-            PluginNotFoundError: no directory of ``call.path`` has a regular file of its name.
+            PluginNotFoundError: no directory of ``call.path`` has a regular file of its name, or
+                the first that has one has it not as an executable.
             DeadlineError: it did not end in ``call.timeout`` seconds, and was killed.
-            DelegateError: it cannot be executed, or printed too much and was killed.
+            DelegateError: it cannot be started, or printed too much and was killed.
         """
         executable = find(call.plugin, call.path)
         if executable is None:
@@ -138,8 +142,12 @@ def _start(
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the environment
-            busy = isinstance(error, OSError) and error.errno == errno.ETXTBSY
-            if not busy or time.monotonic() >= busy_until:
+            number = error.errno if isinstance(error, OSError) else None
+            if number in _NO_EXECUTABLE:
+                # What never ran needs no DEL, and none could be had of it.
+                what = f"cannot execute {executable}: {os.strerror(number)}"
+                raise PluginNotFoundError(what) from error
+            if number != errno.ETXTBSY or time.monotonic() >= busy_until:
                 raise DelegateError(f"cannot execute {executable}: {error}") from error
         time.sleep(_BUSY_PAUSE)
 

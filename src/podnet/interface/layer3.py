@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from podnet.errors import DelegateError
+from podnet.errors import DelegateError, InvalidConfigError
 from podnet.model.addresses import parse_address, parse_prefix
 from podnet.model.ops import (
     MAIN_TABLE,
@@ -43,7 +43,10 @@ def require_addresses(answer: Result) -> None:
         DelegateError: it has none.
     """
     if not answer.ips:
-        raise DelegateError("IPAM plugin returned missing IP config", "its result has no ips")
+        what = "IPAM plugin returned missing IP config"
+        # It ended well, so most likely nobody told it an address: a mistake to be looked for in
+        # the configuration.
+        raise DelegateError(what, "its result has no ips", InvalidConfigError.code)
 
 
 def configure(

@@ -10,6 +10,7 @@ from podnet.errors import InterfaceExistsError, InvalidConfigError, LinkNotFound
 from podnet.interface import identity, layer3, settings
 from podnet.model.addresses import parse_mac
 from podnet.model.facts import LinkFact, Probe
+from podnet.model.names import ifname_fault
 from podnet.model.ops import CreateLink, LinkName, Place, SetLink
 from podnet.model.reader import INVALID, Reader
 from podnet.model.result import DNS, Interface, Result, read_dns
@@ -84,7 +85,7 @@ def read(call: Call, *, node: str = "") -> Want:
         link=LinkName(Place.SANDBOX, call.ifname),
         sandbox=call.netns,
         place=Place.SANDBOX if reader.boolean("linkInContainer") else Place.HOST,
-        master=reader.string("master"),
+        master=reader.checked("master", lambda text: ifname_fault(text) if text else ""),
         mode=mode,
         mtu=reader.integer("mtu", minimum=0, maximum=settings.MAX_MTU),
         mac=settings.read_mac(reader, call),

@@ -50,11 +50,12 @@ def grant(
 def find(block: Block, pool: str, owner: Owner) -> Lease | None:
     """Return the lease that ``owner`` already has in the pool of that name, or None.
 
-    A lease of the very attachment goes before one of an earlier container of the same pod.
+    It is the owner's if it is on the same interface of the same container, or of the pod of the
+    same UID, whose container was replaced; the former goes first.
     """
     found = None
     container, ifname, uid = owner.container_id, owner.ifname, owner.pod_uid
-    # Owner.succeeds, written out: this loop sees every lease of a pool at every request.
+    # No calls in here: this loop sees every lease of a pool at every request.
     for lease in block.leases.values():
         held_by = lease.owner
         if held_by.ifname == ifname and lease.pool == pool:

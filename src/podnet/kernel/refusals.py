@@ -21,6 +21,7 @@ _CREATE = {
     errno.EOPNOTSUPP: "the kernel has no such kind of link (module missing)",
     errno.EPERM: "needs CAP_NET_ADMIN",
 }
+_OF_PARENTS = (errno.EBUSY, errno.EINVAL)
 _SET = {
     errno.EADDRINUSE: "the MAC address is the parent's or that of another link on it",
     errno.EBUSY: "the parent's MAC address cannot change, or the link is in use",
@@ -48,7 +49,7 @@ def refusal(op: Op, number: int, text: str) -> PodnetError:
     said = f"{os.strerror(number)} ({errno.errorcode.get(number, number)})"
     hint = ""
     if isinstance(op, CreateLink):
-        hint = _CREATE.get(number, "")
+        hint = _CREATE.get(number, "") if op.parent or number not in _OF_PARENTS else ""
         if number == errno.ENODEV and op.parent:
             return LinkNotFoundError(f"link {op.parent} does not exist", f"cannot {op}")
     elif isinstance(op, SetLink):

@@ -192,12 +192,6 @@ class Owner:
         """Container id and interface name, which name an attachment in CNI."""
         return self.container_id, self.ifname
 
-    def succeeds(self, other: Owner) -> bool:
-        """Tell whether a lease of ``other`` is this owner's to have again."""
-        if self.key == other.key:
-            return True
-        return bool(self.pod_uid) and (self.pod_uid, self.ifname) == (other.pod_uid, other.ifname)
-
     def __str__(self) -> str:
         if self.pod_name:
             return f"{self.pod_namespace}/{self.pod_name} ({self.ifname})"

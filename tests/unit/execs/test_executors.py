@@ -271,13 +271,13 @@ def test_what_cannot_be_executed(plugins: str) -> None:
     with open(path, "wb") as file:
         file.write(b"\x7fELF garbage")
     os.chmod(path, 0o755)
-    with pytest.raises(DelegateError, match="cannot execute"):
+    with pytest.raises(PluginNotFoundError, match="cannot execute"):
         run(plugins)
     os.chmod(path, stat.S_IRUSR)
-    with pytest.raises(DelegateError, match="Permission denied"):
+    with pytest.raises(PluginNotFoundError, match="Permission denied"):
         run(plugins)
     script(plugins, "", interpreter="/no/such/interpreter")
-    with pytest.raises(DelegateError, match="cannot execute"):
+    with pytest.raises(PluginNotFoundError, match="cannot execute"):
         run(plugins)
 
 

@@ -78,6 +78,13 @@ def test_renew_of_what_is_so_already_changes_nothing():
     assert again is lease
 
 
+def test_renew_on_another_node_moves_the_lease():
+    owner = Owner("c", "eth1")
+    block, lease = granted(EMPTY, 1, owner)
+    assert grant.renew(block, lease, owner, node="n2", network="net")[1].node == "n2"
+    assert grant.renew(block, lease, owner, node="n", network="other")[1].network == "other"
+
+
 def test_end_spares_a_later_grant_to_the_same_owner():
     owner = Owner("c", "eth1")
     block, first = granted(EMPTY, 1, owner)

@@ -131,6 +131,12 @@ def test_leading_zeros_are_decimal():
     assert (str(pool.exclude[0]), str(pool.gateway)) == ("10.0.0.11", "10.0.0.1")
 
 
+def test_ends_in_the_range_win():
+    both = {"range": "192.168.60.5-192.168.60.9/24"}
+    (pool,) = want_of(SCENARIO | both).pools
+    assert (str(pool.first), str(pool.last)) == ("192.168.60.5", "192.168.60.9")
+
+
 def test_all_mistakes_at_once():
     found = mistakes_of(
         {
@@ -356,3 +362,11 @@ def test_any_document_is_read_or_refused(plugin, ipam, args, runtime):
         found = ()
         assert isinstance(want, IpamWant)
     assert all(path and what for path, what in found)
+
+
+def test_static_mistakes_name_their_source():
+    for sources, path in (
+        ({"runtimeConfig": {"ips": ["x"]}, "args": {"cni": {"ips": ["y"]}}}, "runtimeConfig.ips"),
+        ({"args": {"cni": {"ips": ["y"]}}}, "args.cni.ips"),
+    ):
+        assert list(mistakes_of({"type": "static"}, **sources)) == [path]

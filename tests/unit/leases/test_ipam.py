@@ -187,6 +187,36 @@ def test_released_by_hint_without_looking_elsewhere():
     assert len(ipam.release(owner(2), pool=pool, hints=["10.200.0.1"])) == 1
 
 
+def test_hints_that_are_not_all_right_hide_nothing(ipam):
+    pool = Pool("p", "10.0.0.0/8")
+    other = Pool("q", "10.0.0.0/8", domain="p")
+    ipam.allocate(pool, owner(1), requested="10.200.0.1")
+    ipam.allocate(other, owner(1), requested="10.100.0.1")
+    released = ipam.release(owner(1), pool="p", hints=["10.200.0.1", "10.1.1.1"])
+    assert [str(lease.ip) for lease in released] == ["10.200.0.1", "10.100.0.1"]
+
+
+def test_own_lease_goes_before_an_earlier_containers_in_another_block(ipam):
+    old = Owner("c1", "eth1", "ns", "pod", "uid")
+    new = Owner("c2", "eth1", "ns", "pod", "uid")
+    pool = Pool("p", "10.0.0.0/23")
+    earlier = ipam.allocate(pool, Owner("c1", "eth1"), requested="10.0.0.9")
+    mine = ipam.allocate(pool, new, requested="10.0.1.9")
+    assert ipam.allocate(pool, old).ip == earlier.ip
+    assert ipam.allocate(pool, new) == mine
+
+
+def test_blocks_outside_the_pools_network_are_not_loaded():
+    store = Counting()
+    ipam = Ipam(store)
+    far = Pool("far", "172.16.0.0/12", domain="d")
+    for n in range(3):
+        ipam.allocate(far, owner(n), requested=f"172.16.{n}.1")
+    store.calls.clear()
+    ipam.allocate(Pool("near", "10.0.0.0/8", domain="d"), owner())
+    assert store.calls == ["keys", "swap"]
+
+
 def test_one_swap_for_an_allocation_and_for_a_release():
     store = Counting()
     ipam = Ipam(store)

@@ -153,6 +153,12 @@ def test_delete_with_a_broken_configuration(house, broken):
     assert set(house.held.values()) == {"c2"}
 
 
+def test_delete_with_a_broken_configuration_spares_other_networks(house):
+    plugin(house, SCENARIO).add(call("ADD", SCENARIO, name="other"))
+    delete(house, {"type": "whereabouts"})
+    assert len(house.held) == 1
+
+
 def test_delete_with_broken_arguments(house):
     add(house, SCENARIO)
     delete(house, SCENARIO, args="nonsense")

@@ -175,6 +175,15 @@ def test_an_address_held_twice_is_refused():
         Block.from_document({**block, "leases": block["leases"] * 2})
 
 
+def test_a_sequence_above_the_blocks_is_refused():
+    lease = Lease(
+        domain="d", pool="p", ip=Address(4, 3), length=8, owner=Owner("c", "e"), sequence=2
+    )
+    block = Block(domain="d", version=4, index=0, leases={3: lease}, sequence=1)
+    with pytest.raises(DecodingError, match=r"sequence of 0\.0\.0\.3 is above"):
+        Block.from_document(block.to_document())
+
+
 @given(networks(), networks())
 def test_keys_sort_like_addresses(one, two):
     if one.version != two.version:
@@ -209,6 +218,9 @@ def test_keys_are_safe_for_every_medium(domain):
         ("192.168.60.0-24", "192.168.60.0-24/4/c0a83c"),
         ("whereabouts:red", "whereabouts--3ared/4/c0a83c"),
         ("A/b", "--41--2fb/4/c0a83c"),
+        (".a", "--2ea/4/c0a83c"),
+        ("a.", "a--2e/4/c0a83c"),
+        ("a--b", "a--2d--2db/4/c0a83c"),
     ],
 )
 def test_keys_read_well(domain, key):

@@ -52,6 +52,7 @@ DAMAGES = {
     "half": lambda data: data[: len(data) // 2],
     "header only": lambda data: data.partition(b"\n")[0] + b"\n",
     "a flipped bit": lambda data: data[:-8] + bytes([data[-8] ^ 4]) + data[-7:],
+    "another owner": lambda data: data.replace(b'"pod":"web"', b'"pod":"wed"'),
     "zeros": lambda data: bytes(len(data)),
     "a line more": lambda data: data + data.rpartition(b"\n")[0].rpartition(b"\n")[2] + b"\n",
     "another key": lambda data: data.replace(b'"key": "d/4/000007"', b'"key": "d/4/000008"'),
@@ -63,13 +64,17 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_file_is_an_error_that_names_it(store, damage):
+    owner = Owner("c", "eth1", "ns", "web")
+    lease = Lease(domain="d", pool="p", ip=Address(4, 7 << 8), length=8, owner=owner, sequence=1)
     key = block().key
-    store.swap(key, block(), None)
+    store.swap(key, block(leases={0: lease}), None)
     path = the_file(store)
     with open(path, "rb") as file:
         data = file.read()
+    damaged = DAMAGES[damage](data)
+    assert damaged != data
     with open(path, "wb") as file:
-        file.write(DAMAGES[damage](data))
+        file.write(damaged)
     with pytest.raises(StoreError, match="is damaged") as raised:
         FileStore(store._folder).load(key)
     assert path in raised.value.msg
