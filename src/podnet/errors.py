@@ -178,10 +178,16 @@ class StoreError(PodnetError):
 
 
 class RecordError(PodnetError):
-    """A journal record cannot be read; it is reported, never taken for success (code 107)."""
+    """A journal record cannot be read; it is reported, never taken for success (code 107).
+
+    Attributes:
+        place: role, network, container id and interface name that the file's name tells; empty
+            texts where it cannot be known.
+    """
 
     code = 107
     fault = Fault.PODNET
+    place: tuple[str, str, str, str] = ("", "", "", "")
 
 
 class PluginNotFoundError(PodnetError):

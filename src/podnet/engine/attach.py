@@ -10,7 +10,7 @@ from attrs import evolve
 from podnet.delegation.chain import Adding
 from podnet.delegation.plan import Sandbox
 from podnet.delegation.sweep import Checking, Collecting, Deleting
-from podnet.engine.attached import Attached, describe, pod_of, standings, to_body
+from podnet.engine.attached import Attached, describe, listed, pod_of, standings, to_body
 from podnet.engine.gateway import move_default_route
 from podnet.engine.journal import Record
 from podnet.engine.planning import Request, planned, selection_of
@@ -41,6 +41,7 @@ __all__ = [
     "detach",
     "drive",
     "key",
+    "listed",
     "selection_of",
 ]
 

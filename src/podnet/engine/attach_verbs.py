@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from attrs import evolve
-
 from podnet.delegation.conf import read_config
 from podnet.delegation.plan import Sandbox
 from podnet.delegation.selection import DEFAULT_NETWORK_ANNOTATION
 from podnet.delegation.sweep import Reporting
 from podnet.engine import attach as attaching
 from podnet.engine.planning import Request, planned
+from podnet.engine.recovery import recover
 from podnet.errors import (
     CheckFailedError,
     NotAvailableError,
-    PodnetError,
     RecordError,
+    TryAgainLaterError,
     UnknownContainerError,
 )
 from podnet.model.attachment import Pod
@@ -29,7 +28,6 @@ from podnet.model.result import Result
 if TYPE_CHECKING:
     from podnet.delegation.conf import DelegationConfig
     from podnet.engine.house import House
-    from podnet.engine.journal import Record
     from podnet.model.attachment import Call
     from podnet.model.conflist import NetworkConfigList
 
@@ -66,8 +64,7 @@ class AttachPlugin:
         try:
             record = self._house.journal.find(*place)
         except RecordError as error:
-            self._recover(call, error)
-            return
+            raise recover(self._house, error, place) from error
         if record is None:
             return
         attaching.detach(self._house, record)
@@ -129,7 +126,9 @@ class AttachPlugin:
         text, instead = config.networks, ""
         if call.verb == "ADD" and self._knows_pods():
             if text is None:
-                text = attaching.selection_of(self._house, pod)
+                text = self._annotation_of(
+                    pod, required=not (config.cluster_network or config.delegates)
+                )
             instead = self._default_of(pod)
         further = () if namespace in config.system_namespaces else config.default_networks
         return Request(
@@ -155,6 +154,19 @@ class AttachPlugin:
             config=call.config,
         )
 
+    def _annotation_of(self, pod: Pod | None, *, required: bool) -> str:
+        """Return what a pod of the manifests selects.
+
+        A node's other pods have their default network and nothing else; where there is no default
+        network, an ADD that does nothing would be no help.
+        """
+        try:
+            return attaching.selection_of(self._house, pod)
+        except UnknownContainerError:
+            if required:
+                raise
+            return ""
+
     def _default_of(self, pod: Pod | None) -> str:
         """Return the default network that a pod of the manifests asks for; empty for none."""
         if pod is None:
@@ -167,44 +179,10 @@ class AttachPlugin:
     def _knows_pods(self) -> bool:
         return bool(self._house.settings.networks)
 
-    def _recover(self, call: Call, error: RecordError) -> None:
-        """Undo what an unreadable record kept, from what else is known, and tell about it.
-
-        Each built-in interface of the sandbox has a record of its own. What an executable made is
-        known to the lost record alone, so the first DEL ends in the error; the record is moved
-        aside, and the runtime's next DEL succeeds.
-        """
-        network = _network(call)
-        for record in self._house.journal.all("interface", call.container_id):
-            if isinstance(record, RecordError):
-                continue
-            self._undo(call, record)
-        aside = self._house.journal.quarantine("sandbox", network, call.container_id, call.ifname)
-        raise RecordError(error.msg, f"{error.details}; interfaces undone, record kept as {aside}")
-
-    def _undo(self, call: Call, record: Record) -> None:
-        plugin_type = Reader(record.config).string("type")
-        undo = evolve(
-            call,
-            plugin=plugin_type,
-            ifname=record.ifname,
-            netns=record.netns,
-            args=record.args,
-            config=record.config,
-        )
-        done = self._house.executor.run(undo)
-        if done.exit_code:
-            raise PodnetError(
-                f"cannot undo {record.ifname} of container {record.container_id}",
-                done.stdout.decode(errors="replace"),
-            )
-
 
 def _check_ready(config: DelegationConfig) -> None:
     """Refuse ADD while the default network is not ready (NPWG 1.3, 6.1.2); the runtime retries."""
     if config.readiness_file and not os.path.exists(config.readiness_file):
-        from podnet.errors import TryAgainLaterError
-
         raise TryAgainLaterError(f"readiness file {config.readiness_file} does not exist")
 
 

@@ -10,8 +10,10 @@ from podnet.delegation.plan import Attachment, Standing
 from podnet.delegation.status import entries_of, render_network_status
 from podnet.errors import PodnetError, RecordError
 from podnet.model.attachment import Pod
-from podnet.model.conflist import NetworkConfigList
+from podnet.model.cniargs import parse_cni_args
+from podnet.model.conflist import NetworkConfigList, upconvert
 from podnet.model.result import Result, parse_result
+from podnet.model.versions import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,7 +54,7 @@ class Attached:
         container_id: the sandbox's id.
         netns: path of its network namespace.
         pod: whose it is; None if unknown.
-        stage: ``done``, or ``intent`` if an ADD was interrupted.
+        stage: ``done``; ``intent`` if an ADD was interrupted; ``unreadable`` if the record is.
         networks: its attachments, in order.
         network_status: value of the annotation ``k8s.v1.cni.cncf.io/network-status``.
     """
@@ -173,4 +175,46 @@ def _network(standing: Standing) -> AttachedNetwork:
         gateway=entries_of(attachment, result)[0].gateway,
         default=attachment.default,
         result=result,
+    )
+
+
+def listed(record: Record | RecordError) -> Attached:
+    """Return any record of the journal as people see it in a list."""
+    if isinstance(record, RecordError):
+        return _unreadable(record)
+    try:
+        return describe(record) if record.role == "sandbox" else _single(record)
+    except PodnetError as error:
+        return _unreadable(RecordError(str(error)), record.container_id, record.netns)
+
+
+def _unreadable(error: RecordError, container_id: str = "", netns: str = "") -> Attached:
+    return Attached(
+        container_id=container_id or error.place[2],
+        netns=netns,
+        pod=None,
+        stage="unreadable",
+        networks=(),
+        network_status="",
+    )
+
+
+def _single(record: Record) -> Attached:
+    """Return what a runtime made by calling one interface plugin."""
+    config = upconvert(record.config)
+    attachment = Attachment(network=config.name, config=config, ifname=record.ifname)
+    document = record.body.get("result")
+    result = None if document is None else parse_result(document, CURRENT)
+    standing = Standing(attachment=attachment, document=document, result=result)
+    args = dict(parse_cni_args(record.args))
+    name = args.get("K8S_POD_NAME", "")
+    return Attached(
+        container_id=record.container_id,
+        netns=record.netns,
+        pod=Pod(args.get("K8S_POD_NAMESPACE", ""), name, args.get("K8S_POD_UID", ""))
+        if name
+        else None,
+        stage=record.stage,
+        networks=(_network(standing),),
+        network_status=render_network_status(entries_of(attachment, result)),
     )

@@ -124,6 +124,7 @@ class Journal:
             try:
                 record = self._read(os.path.join(folder, name))
             except RecordError as error:
+                error.place = (role, *_told_by(name.removesuffix(_SUFFIX)))
                 yield error
                 continue
             if record is not None and container_id in (None, record.container_id):
@@ -164,6 +165,13 @@ class Journal:
             return Record(**document)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecordError(f"journal record {path} is unreadable", str(error)) from error
+
+
+def _told_by(stem: str) -> tuple[str, str, str]:
+    """Return network, container id and interface name of a record's file name."""
+    container_id, _, rest = (disk.text_of_name(stem) or "").partition("+")
+    ifname, _, network = rest.rpartition("+")
+    return network, container_id, ifname
 
 
 def _stem(container_id: str, ifname: str, network: str) -> str:

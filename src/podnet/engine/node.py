@@ -13,6 +13,7 @@ from podnet.delegation.selection import DEFAULT_NETWORK_ANNOTATION
 from podnet.engine import attach as attaching
 from podnet.engine import settings as settings_
 from podnet.engine.house import House, no_step
+from podnet.engine.recovery import recover
 from podnet.errors import (
     CheckFailedError,
     InvalidEnvironmentError,
@@ -146,15 +147,23 @@ class Node:
             What was detached; empty if nothing was attached.
 
         Raises:
+            RecordError: the sandbox's record cannot be read; what is known of it was undone, and
+                the record moved aside.
             PodnetError: something could not be undone; the record is kept for a retry.
         """
         done = []
-        for record in self._select(netns, container_id, pod):
+        chosen, unreadable = self._select(netns, container_id, pod)
+        for record in chosen:
             with self._house.exclusive("sandbox", _call("DEL", record)):
                 # Somebody else may have detached it while this call waited for its turn.
                 if self._house.journal.find(*attaching.key(record)) is not None:
                     attaching.detach(self._house, record)
                     done.append(attaching.describe(record))
+        named = {container_id, container_id_of(netns) if netns else None}
+        for error in unreadable:
+            if error.place[2] in named:
+                with self._house.exclusive("sandbox", _lost(error)):
+                    raise recover(self._house, error, error.place) from error
         return tuple(done)
 
     def check(
@@ -170,7 +179,9 @@ class Node:
             UnknownContainerError: nothing is attached there.
             CheckFailedError: all differences, listed.
         """
-        records = self._select(netns, container_id, pod)
+        records, unreadable = self._select(netns, container_id, pod)
+        if unreadable and not records:
+            raise unreadable[0]
         if not records:
             raise UnknownContainerError(f"nothing is attached to {netns or container_id or pod}")
         for record in records:
@@ -184,12 +195,24 @@ class Node:
         return tuple(attaching.describe(record) for record in records)
 
     def status(self) -> tuple[Attached, ...]:
-        """Return all sandboxes that the journal knows.
+        """Return all that podnet has attached on this node.
 
-        Raises:
-            RecordError: a record cannot be read.
+        Sandboxes first; then what a runtime made by calling a single plugin. A record that cannot
+        be read is listed with stage ``unreadable``.
         """
-        return tuple(attaching.describe(record) for record in self._records())
+        journal = self._house.journal
+        sandboxes = [attaching.listed(record) for record in journal.all("sandbox")]
+        within = {
+            (each.container_id, network.interface)
+            for each in sandboxes
+            for network in each.networks
+        }
+        single = [
+            attaching.listed(record)
+            for record in journal.all("interface")
+            if isinstance(record, RecordError) or (record.container_id, record.ifname) not in within
+        ]
+        return (*sandboxes, *single)
 
     def gc(self, valid: Iterable[tuple[str, str]]) -> tuple[Attached, ...]:
         """Detach every sandbox that is not among ``valid`` (container id, interface name).
@@ -207,16 +230,10 @@ class Node:
         source = self._house.source
         return tuple(source.pods())  # type: ignore[attr-defined]  # the directory source's own
 
-    def _records(self) -> tuple[Record, ...]:
-        found = tuple(self._house.journal.all("sandbox"))
-        for record in found:
-            if isinstance(record, RecordError):
-                raise record
-        return found  # type: ignore[return-value]  # errors were raised above
-
     def _select(
         self, netns: str | None, container_id: str | None, pod: Pod | None
-    ) -> tuple[Record, ...]:
+    ) -> tuple[tuple[Record, ...], tuple[RecordError, ...]]:
+        """Return the sandboxes meant, and the records that may be of one and cannot be read."""
         if netns is None and container_id is None and pod is None:
             raise InvalidEnvironmentError("name the sandbox: netns, container id or pod")
         chosen: list[Record] = []
@@ -236,10 +253,7 @@ class Node:
             ):
                 continue
             chosen.append(record)
-        # One that cannot be read must not stop the others, but it may be the one that is missing.
-        if unreadable and not chosen:
-            raise unreadable[0]
-        return tuple(chosen)
+        return tuple(chosen), tuple(unreadable)
 
 
 def container_id_of(netns: str) -> str:
@@ -248,7 +262,7 @@ def container_id_of(netns: str) -> str:
     The path is part of the hash, so two folders of namespaces never share an id.
     """
     path = os.path.abspath(netns)
-    digest = hashlib.sha256(path.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
     stem = re.sub(r"[^a-zA-Z0-9_.-]", "-", os.path.basename(path)).lstrip("_.-")[:40]
     return f"{stem or 'netns'}-{digest}"
 
@@ -262,3 +276,8 @@ def _call(verb: str, record: Record) -> Call:
         ifname=record.ifname,
         timeout=record.timeout,
     )
+
+
+def _lost(error: RecordError) -> Call:
+    _, network, container_id, ifname = error.place
+    return Call(plugin=network, verb="DEL", container_id=container_id, ifname=ifname)

@@ -115,9 +115,25 @@ def _checked(document: dict[str, object], path: str) -> dict[str, object]:
         else:
             # Unlike a network configuration this file is podnet's alone: an unknown key is a typo.
             mistakes.append((key, "is not a setting of podnet"))
+    mistakes += [
+        (key, f"must be an absolute path, not {value!r}")
+        for key, name in (*_TEXTS.items(), *_LISTS.items())
+        for value in _paths(name, fields.get(name))
+        if not value.startswith("/")
+    ]
     if mistakes:
         raise InvalidConfigError(f"{path} has mistakes", tuple(mistakes))
     return fields
+
+
+def _paths(name: str, value: object) -> tuple[str, ...]:
+    """Return the paths in a setting: a plugin's working folder is the runtime's, whatever it is."""
+    if name == "node" or value is None:
+        return ()
+    if name == "store":
+        scheme, _, folder = str(value).partition(":")
+        return (folder,) if scheme == "file" else ()
+    return (value,) if isinstance(value, str) else tuple(value)  # type: ignore[arg-type]  # texts, checked above
 
 
 def _is_positive(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,12 @@ class Delegates:
 
     @cached_property
     def _process(self) -> Executor:
-        made: Executor = registry.resolve(registry.PROCESS_EXECUTOR)()
+        settings = self._house.settings
+        # A delegate may call podnet back, as an IPAM plugin: it has to find the same leases.
+        own = {"PODNET_STATE_DIR": settings.state_dir, "PODNET_STORE": settings.store}
+        made: Executor = registry.resolve(registry.PROCESS_EXECUTOR)(
+            environment={**os.environ, **own}
+        )
         return made
 
     def _run_here(self, call: Call) -> bytes:

@@ -28,13 +28,14 @@ STDOUT_LIMIT = 1 << 20
 STDERR_LIMIT = 64 << 10
 
 # What a delegate may see of this process's environment beside CNI_*: nothing else, for an agent's
-# environment holds what plugins have no business with, such as PODNET_STORE with its password.
-# TRACEPARENT and the two after it are those of CNI 1.1.0, section 2; NODENAME is whereabouts'.
+# environment holds what plugins have no business with. TRACEPARENT and the two after it are those
+# of CNI 1.1.0, section 2; NODENAME is whereabouts'.
 _ALLOWED = frozenset(
     ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "NODENAME", "TRACEPARENT", "TRACESTATE", "BAGGAGE")
 )
-# In-cluster address of the API, for delegates that ask it (calico, whereabouts).
-_ALLOWED_PREFIX = "KUBERNETES_"
+# The in-cluster address of the API, for delegates that ask it (calico, whereabouts); and podnet's
+# own settings, for a delegate that calls podnet back.
+_ALLOWED_PREFIXES = ("KUBERNETES_", "PODNET_")
 
 # A plugin that is being replaced cannot be executed for a moment (libcni: 6 times, a second each).
 _BUSY_SECONDS = 2.0
@@ -104,7 +105,7 @@ class ProcessExecutor:
         return {
             key: value
             for key, value in source.items()
-            if key in _ALLOWED or key.startswith(_ALLOWED_PREFIX)
+            if key in _ALLOWED or key.startswith(_ALLOWED_PREFIXES)
         }
 
 

@@ -34,7 +34,10 @@ def ifname_fault(ifname: str) -> str:
     """Return what is wrong with an interface name; empty if nothing is."""
     if not ifname:
         return "interface name is empty"
-    if len(ifname.encode(errors="replace")) > IFNAME_MAX_BYTES:
+    if any("\ud800" <= each <= "\udfff" for each in ifname):
+        # The kernel would take it, but no result could tell it: JSON is UTF-8.
+        return "interface name is not UTF-8"
+    if len(ifname.encode()) > IFNAME_MAX_BYTES:
         return "interface name is too long"
     if ifname in (".", ".."):
         return "interface name is . or .."

@@ -113,6 +113,7 @@ IFNAMES = {
     "abcdefghijklmnop": "interface name is too long",
     "ééééÿÿÿÿ": "interface name is too long",
     "eth%d": "interface name contains %",
+    "eth\udcff": "interface name is not UTF-8",
 }
 NETWORKS = ["../etc", "a/b", "..", ".hidden", "a\0b", "a\n", "é", "a b", "-x"]
 

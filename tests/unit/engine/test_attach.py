@@ -194,9 +194,19 @@ def test_a_record_that_cannot_be_read_is_told_and_never_success(lab: Lab) -> Non
     lab.node.attach("/ns/a", "storage")
     for record in lab.state.glob("journal/sandbox/*"):
         record.write_bytes(b"{")
-    for call in (lab.node.status, lambda: lab.node.detach("/ns/a"), lambda: lab.node.gc([])):
-        with pytest.raises(RecordError, match="unreadable"):
-            call()
+    (listed, single) = lab.node.status()
+    assert (listed.stage, listed.container_id) == ("unreadable", container_id_of("/ns/a"))
+    assert (single.stage, single.networks[0].interface) == ("done", "net1")
+    with pytest.raises(RecordError, match="unreadable"):
+        lab.node.check("/ns/a")
+    with pytest.raises(RecordError, match="unreadable"):
+        lab.node.gc([])
+    with pytest.raises(RecordError, match=r"its interfaces were undone, and it was moved to"):
+        lab.node.detach("/ns/a")
+    assert lab.links("/ns/a") == set()
+    assert lab.leases() == []
+    assert [path.suffix for path in lab.records()] == [".unreadable"]
+    assert lab.node.detach("/ns/a") == ()
 
 
 def test_a_failing_delegate_is_undone_in_reverse(lab: Lab) -> None:

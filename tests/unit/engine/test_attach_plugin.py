@@ -285,3 +285,24 @@ def test_a_default_network_is_held_to_the_rules(plugin: Plugin, text: str, what:
     with pytest.raises(InvalidConfigError, match=what):
         plugin("ADD", args=OWN, namespaceIsolation=True, globalNamespaces="shared")
     plugin.lab.assert_nothing_is_left()
+
+
+def test_a_pod_that_no_manifest_knows_has_its_default_network(plugin: Plugin) -> None:
+    stranger = "K8S_POD_NAMESPACE=team;K8S_POD_NAME=stranger"
+    plugin("ADD", args=stranger, delegates=[PTP])
+    assert plugin.lab.links("/ns/a") == {"eth0"}
+    plugin("DEL")
+    with pytest.raises(UnknownContainerError, match="team/stranger is not in the manifests"):
+        plugin("ADD", args=stranger)
+
+
+def test_status_shows_what_a_runtime_made_with_a_single_plugin(plugin: Plugin) -> None:
+    config = {**macvlan(), "name": "direct", "cniVersion": "1.0.0"}
+    call = Call(
+        plugin="macvlan", verb="ADD", container_id="c9", netns="/ns/b", ifname="eth0",
+        args=POD_ARGS, config=config,
+    )  # fmt: skip
+    perform(plugin.house, call)
+    (shown,) = plugin.lab.node.status()
+    assert (shown.container_id, str(shown.pod)) == ("c9", "team/web")
+    assert (shown.networks[0].name, shown.networks[0].ips) == ("direct", ("192.168.60.20/24",))

@@ -136,6 +136,8 @@ def test_settings_without_anything(tmp_path: Path) -> None:
         ('{"timeout": 0, "node": 3}', InvalidConfigError, "timeout: has.*; node: has"),
         ('{"networks": [1]}', InvalidConfigError, "networks"),
         ('{"timeout": true}', InvalidConfigError, "timeout"),
+        ('{"networks": ["/a", "b"]}', InvalidConfigError, "networks: must be an absolute path"),
+        ('{"store": "file:b", "stateDir": "c"}', InvalidConfigError, "stateDir: must.*store: must"),
     ],
 )
 def test_mistakes_in_the_file(tmp_path: Path, text: str, error: type[Exception], what: str) -> None:

@@ -148,7 +148,7 @@ def test_the_environment_is_a_short_list(plugins: str) -> None:
         "LANG": "C.UTF-8",
         "TRACEPARENT": "00-1",
         "KUBERNETES_SERVICE_HOST": "10.96.0.1",
-        "PODNET_STORE": "postgresql://user:secret@db/podnet",
+        "PODNET_STORE": "file:/leases",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "LD_PRELOAD": "/tmp/x.so",
         "CNI_ARGS": "FROM=outside",
@@ -163,6 +163,7 @@ def test_the_environment_is_a_short_list(plugins: str) -> None:
         "LANG": "C.UTF-8",
         "TRACEPARENT": "00-1",
         "KUBERNETES_SERVICE_HOST": "10.96.0.1",
+        "PODNET_STORE": "file:/leases",
         "CNI_COMMAND": "GC",
         "CNI_PATH": plugins,
     }
