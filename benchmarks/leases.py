@@ -18,7 +18,8 @@ import tempfile
 import time
 
 from podnet.engine.leases import open_ipam
-from podnet.model.lease import Owner, Pool
+from podnet.model.lease import Owner
+from podnet.model.pool import Pool
 
 HOST_LOCAL = "/usr/lib/cni/host-local"
 TARGET = 3.0

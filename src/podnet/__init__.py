@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from podnet.model.attachment import Pod as Pod
     from podnet.model.lease import Lease as Lease
     from podnet.model.lease import Owner as Owner
-    from podnet.model.lease import Pool as Pool
+    from podnet.model.pool import Pool as Pool
 
     __version__: str
 
@@ -35,7 +35,7 @@ _DOORS = {
     "Owner": "podnet.model.lease",
     "Pod": "podnet.model.attachment",
     "PodnetError": "podnet.errors",
-    "Pool": "podnet.model.lease",
+    "Pool": "podnet.model.pool",
     "open_ipam": "podnet.engine.leases",
     "parse_networks": "podnet.delegation.selection",
     "render_network_status": "podnet.delegation.status",

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from podnet.model.attachment import Call, Done, Pod
+    from podnet.model.block import Block
     from podnet.model.facts import Have, Probe
-    from podnet.model.lease import Block
     from podnet.model.ops import Op
 
     # Imported for annotations only: the ground floor stands below the model at run time.

@@ -286,7 +286,8 @@ ANNOTATIONS = [
     Row(
         name="two default routes",
         config=pods(
-            '[{"name": "macvlan-conf-1", "interface": "a", "default-route": ["192.168.60.1"]}, {"name": "macvlan-conf-1", "interface": "b", "default-route": []}]'
+            '[{"name": "macvlan-conf-1", "interface": "a", "default-route": ["192.168.60.1"]}, '
+            '{"name": "macvlan-conf-1", "interface": "b", "default-route": []}]'
         ),
     ),
     Row(
@@ -322,7 +323,8 @@ ANNOTATIONS = [
     Row(
         name="port outside",
         config=pods(
-            '[{"name": "macvlan-conf-1", "portMappings": [{"hostPort": 0, "containerPort": 70000}]}]'
+            '[{"name": "macvlan-conf-1", '
+            '"portMappings": [{"hostPort": 0, "containerPort": 70000}]}]'
         ),
     ),
     Row(
@@ -428,7 +430,8 @@ ANNOTATIONS = [
     Row(
         name="second network wants the first's mac",
         config=pods(
-            '[{"name": "macvlan-conf-1", "interface": "a", "mac": "02:00:00:00:00:07"}, {"name": "macvlan-conf-1", "interface": "b", "mac": "02:00:00:00:00:07"}]'
+            '[{"name": "macvlan-conf-1", "interface": "a", "mac": "02:00:00:00:00:07"}, '
+            '{"name": "macvlan-conf-1", "interface": "b", "mac": "02:00:00:00:00:07"}]'
         ),
     ),
     Row(name="delegate missing", config=network(), given=defined(ODD)),

@@ -23,17 +23,18 @@ _OWN_NETNS = "/proc/self/ns/net"
 
 def main() -> int:
     """Serve the call in the process's environment and standard input; return the exit code."""
+    _open_standard_files()
     name = os.path.basename(sys.argv[0])
     response = skel.handle(
         os.environ,
-        sys.stdin.buffer.read,
+        _read_stdin,
         lambda call: serve(name, call),
         same_netns=is_own_netns,
         about=f"{name}: podnet, CNI plugin; see https://www.cni.dev/docs/spec/",
     )
     # A result nobody reads is no reason to fail: what was done stays done, and DEL undoes it.
-    _write(sys.stderr.buffer.fileno(), response.stderr)
-    _write(sys.stdout.buffer.fileno(), response.stdout)
+    _write(2, response.stderr)
+    _write(1, response.stdout)
     return response.exit_code
 
 
@@ -70,10 +71,24 @@ def is_own_netns(path: str) -> bool:
     return (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino)
 
 
+def _open_standard_files() -> None:
+    """Have 0, 1 and 2 be open: else what is opened next would be read or written as one of them."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _read_stdin() -> bytes:
+    with open(0, "rb", closefd=False) as stdin:
+        return stdin.read()
+
+
 def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         try:
             view = view[os.write(descriptor, view) :]
-        except BrokenPipeError:
+        except OSError:
             return

@@ -8,13 +8,15 @@ from attrs import frozen
 
 from podnet.errors import StoreError, TryAgainLaterError
 from podnet.ipam import grant, space
-from podnet.model.lease import BLOCK_BITS, Pool, block_index, block_key, domain_prefix
+from podnet.model.block import BLOCK_BITS, block_index, block_key, domain_prefix
+from podnet.model.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from podnet.model.addresses import Address
-    from podnet.model.lease import Block, Lease, Owner
+    from podnet.model.block import Block
+    from podnet.model.lease import Lease, Owner
     from podnet.ports import Store
 
 # Up to this many blocks it is cheaper to load each than to ask which exist.

@@ -78,9 +78,7 @@ class House:
             StoreError: it cannot be opened.
         """
         if self._store is None:
-            from podnet.engine.leases import open_store
-
-            self._store = open_store(self.settings.store)
+            self._store = registry.open_store(self.settings.store)
             self._owned.callback(self._store.close)
         return self._store
 

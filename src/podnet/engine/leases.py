@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from importlib import import_module
 from typing import TYPE_CHECKING, Self
 
+from podnet.engine import registry
 from podnet.engine.blocks import Blocks, key_of
 from podnet.errors import (
     AddressUnavailableError,
@@ -22,7 +22,9 @@ from podnet.ipam import grant, space
 from podnet.ipam.pick import Ask, Lowest, Requested
 from podnet.ipam.want import share_out
 from podnet.model.addresses import parse_address
-from podnet.model.lease import BLOCK_BITS, Block, Lease, Owner, Pool
+from podnet.model.block import BLOCK_BITS, Block
+from podnet.model.lease import Lease, Owner
+from podnet.model.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -33,12 +35,6 @@ if TYPE_CHECKING:
     from podnet.ipam.want import IpamWant
     from podnet.model.addresses import Address, AddressLike
     from podnet.ports import Picker, Store
-
-STORES = {
-    "memory": "podnet.stores.memory:open",
-    "file": "podnet.stores.file:open",
-}
-"""Schemes of store URLs and what opens them."""
 
 _NAMED_HOLDERS = 5
 
@@ -403,28 +399,4 @@ def open_ipam(
         InvalidConfigError: no store has that scheme, or the URL is not one of it.
         StoreError: the store cannot be opened.
     """
-    return Ipam(open_store(url), node=node, picker=picker, clock=clock)
-
-
-def open_store(url: str) -> Store:
-    """Open the store that a URL names: its scheme is looked up among podnet's, then entry points.
-
-    Raises:
-        InvalidConfigError: no store has that scheme, or the URL is not one of it.
-        StoreError: the store cannot be opened.
-    """
-    scheme, colon, _ = url.partition(":")
-    if colon and scheme in STORES:
-        module, _, name = STORES[scheme].partition(":")
-        store: Store = getattr(import_module(module), name)(url)
-        return store
-    # Reading the metadata of all installed packages costs more than an allocation.
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group="podnet.stores", name=scheme):
-        found: Store = entry.load()(url)
-        return found
-    raise InvalidConfigError(
-        f"store {url!r} cannot be opened: no store is called {scheme!r}",
-        (("store", f"its scheme is none of {', '.join(STORES)} and of no installed package"),),
-    )
+    return Ipam(registry.open_store(url), node=node, picker=picker, clock=clock)

@@ -7,7 +7,12 @@ their metadata costs more than a whole ADD.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from podnet.errors import InvalidConfigError
+
+if TYPE_CHECKING:
+    from podnet.ports import Store
 
 PLUGINS = {
     "podnet": "podnet.engine.attach_verbs:AttachPlugin",
@@ -32,6 +37,12 @@ ROLES = {
 ORDER = ("sandbox", "interface", "ipam")
 """A plugin delegates only to plugins of a role further right; locks are taken in this order."""
 
+STORES = {
+    "memory": "podnet.stores.memory:open",
+    "file": "podnet.stores.file:open",
+}
+"""Schemes of store URLs; others are entry points of the group ``podnet.stores``."""
+
 KERNEL = "podnet.kernel.sandbox:Kernel"
 DIRECTORY_SOURCE = "podnet.sources.directory:DirectorySource"
 READ_CONFIGS = "podnet.sources.confdir:read_configs"
@@ -44,3 +55,26 @@ def resolve(target: str) -> Any:
     """Return what ``module:attribute`` names."""
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def open_store(url: str) -> Store:
+    """Open the store that a URL names: its scheme is looked up among podnet's, then entry points.
+
+    Raises:
+        InvalidConfigError: no store has that scheme, or the URL is not one of it.
+        StoreError: the store cannot be opened.
+    """
+    scheme, colon, _ = url.partition(":")
+    if colon and scheme in STORES:
+        store: Store = resolve(STORES[scheme])(url)
+        return store
+    # Reading the metadata of all installed packages costs more than an allocation.
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="podnet.stores", name=scheme):
+        found: Store = entry.load()(url)
+        return found
+    raise InvalidConfigError(
+        f"store {url!r} cannot be opened: no store is called {scheme!r}",
+        (("store", f"its scheme is none of {', '.join(STORES)} and of no installed package"),),
+    )

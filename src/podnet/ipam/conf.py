@@ -19,7 +19,7 @@ from podnet.model.addresses import (
     parse_prefix,
     parse_span,
 )
-from podnet.model.lease import EDGES, INNER, STANDARD, Pool
+from podnet.model.pool import EDGES, INNER, STANDARD, Pool
 from podnet.model.reader import Reader
 from podnet.model.result import DNS, IP, Route, read_result
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from podnet.model.addresses import Address
-from podnet.model.lease import BLOCK_SIZE, Block, Lease
+from podnet.model.block import BLOCK_SIZE, Block
+from podnet.model.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from podnet.model.lease import Owner, Pool
+    from podnet.model.lease import Owner
+    from podnet.model.pool import Pool
 
 
 def grant(

@@ -11,7 +11,8 @@ from podnet.model.addresses import Address
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from podnet.model.lease import Owner, Pool
+    from podnet.model.lease import Owner
+    from podnet.model.pool import Pool
 
 
 @frozen(kw_only=True)

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from podnet.errors import InvalidConfigError
 from podnet.model.addresses import BITS
-from podnet.model.lease import BLOCK_BITS, BLOCK_SIZE, INNER, STANDARD
+from podnet.model.block import BLOCK_BITS, BLOCK_SIZE
+from podnet.model.pool import INNER, STANDARD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from podnet.model.addresses import Address, Prefix
-    from podnet.model.lease import Block, Pool
+    from podnet.model.block import Block
+    from podnet.model.pool import Pool
 
     Interval = tuple[int, int]
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from podnet.model.addresses import Address
-    from podnet.model.lease import Lease, Pool
+    from podnet.model.lease import Lease
+    from podnet.model.pool import Pool
 
 
 @frozen(kw_only=True)

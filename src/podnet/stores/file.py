@@ -18,7 +18,8 @@ from attrs import frozen
 
 from podnet import disk
 from podnet.errors import DecodingError, InvalidConfigError, IOFailureError, StoreError
-from podnet.model.lease import Block, Lease
+from podnet.model.block import Block
+from podnet.model.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

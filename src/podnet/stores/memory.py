@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from podnet.errors import InvalidConfigError
 
 if TYPE_CHECKING:
-    from podnet.model.lease import Block
+    from podnet.model.block import Block
 
 _named: dict[str, MemoryStore] = {}
 _naming = threading.Lock()

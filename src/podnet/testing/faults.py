@@ -10,7 +10,7 @@ from podnet.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from podnet.model.lease import Block
+    from podnet.model.block import Block
     from podnet.ports import Store
 
 FINE = "fine"

@@ -17,7 +17,9 @@ from hypothesis.stateful import (
 from podnet.engine.leases import Ipam
 from podnet.errors import AddressUnavailableError, PoolExhaustedError, StoreError
 from podnet.model.addresses import Address
-from podnet.model.lease import Block, Owner, Pool
+from podnet.model.block import Block
+from podnet.model.lease import Owner
+from podnet.model.pool import Pool
 from podnet.testing.faults import BEATEN, FINE, LOST, REFUSED, FaultyStore
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from podnet.ipam.pick import Ask
-from podnet.model.lease import Owner, Pool
+from podnet.model.lease import Owner
+from podnet.model.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

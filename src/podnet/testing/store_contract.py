@@ -20,7 +20,8 @@ from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 
 from podnet.model.addresses import Address
-from podnet.model.lease import BLOCK_SIZE, Block, Lease, Owner
+from podnet.model.block import BLOCK_SIZE, Block
+from podnet.model.lease import Lease, Owner
 from podnet.testing.machines import StoreMachine, run_machine
 from podnet.testing.strategies import blocks
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from podnet.errors import InvalidConfigError
 from podnet.ipam import space
 from podnet.model.addresses import BITS, Address, Prefix, Span
-from podnet.model.lease import BLOCK_BITS, BLOCK_SIZE, EDGES, Block, Lease, Owner, Pool
+from podnet.model.block import BLOCK_BITS, BLOCK_SIZE, Block
+from podnet.model.lease import Lease, Owner
+from podnet.model.pool import EDGES, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

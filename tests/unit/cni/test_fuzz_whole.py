@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from attrs import evolve
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from podnet.cni.skel import handle
@@ -23,7 +23,7 @@ from podnet.model.attachment import VERBS
 from podnet.model.versions import SUPPORTED, allows
 from podnet.stores.memory import MemoryStore
 from podnet.testing.fake_kernel import FakeKernel
-from podnet.testing.strategies_delegation import annotation_texts
+from podnet.testing.strategies_delegation import annotation_texts, elements
 from podnet.testing.strategies_wire import (
     damaged,
     documents,
@@ -74,43 +74,101 @@ CONFIGS = (
     {"name": "pods", "type": "multus", "networks": "a", "delegates": [PTP]},
     {"name": "pods", "type": "podnet", "networks": "b", "clusterNetwork": "a"},
 )
-# Keys that decide, and what may be there.
-KEYS = (
-    *((key, st.one_of(st.integers(-1, 70000), scalars)) for key in ("mtu", "bcqueuelen")),
-    *((key, st.one_of(ifnames, texts, documents)) for key in ("master", "mode", "mac")),
-    *((key, st.one_of(st.booleans(), documents)) for key in ("linkInContainer", "ipMasq")),
-    ("prevResult", documents),
-    ("runtimeConfig", st.dictionaries(st.sampled_from(["ips", "mac"]), documents)),
-    ("args", st.fixed_dictionaries({"cni": st.dictionaries(names, documents)})),
-    ("networks", st.one_of(annotation_texts(), documents)),
-    ("delegates", documents),
-    ("clusterNetwork", st.one_of(st.sampled_from(["a", "b", "/", "../a"]), texts)),
-    ("defaultNetworks", st.lists(st.one_of(st.sampled_from(["a", "b"]), texts), max_size=2)),
-    ("cni.dev/valid-attachments", documents),
-    *(
-        (f"ipam.{key}", st.one_of(prefixes(), ip_addresses(), tricks, documents))
-        for key in ("range", "range_start", "range_end", "exclude", "gateway")
-    ),
-    ("ipam.network_name", st.one_of(tricks, texts)),
-    ("ipam.type", st.one_of(st.sampled_from(["static", "whereabouts", "podnet"]), tricks)),
-    ("ipam.ipRanges", st.lists(st.fixed_dictionaries({"range": prefixes()}), max_size=3)),
-    ("ipam.routes", st.lists(st.fixed_dictionaries({"dst": prefixes()}), max_size=3)),
-    ("ipam.addresses", st.lists(st.fixed_dictionaries({"address": prefixes()}), max_size=3)),
-)
+
+
+@st.composite
+def annotations(draw):
+    """Annotations: any text, or elements that find a network, one key of one of them damaged."""
+    if draw(st.integers(0, 2)) == 0:
+        return draw(annotation_texts())
+    found = draw(st.lists(elements(), min_size=1, max_size=3))
+    for each in found:
+        each["name"] = draw(st.sampled_from(["a", "b", "aa"]))
+        each.pop("namespace", None)
+        # What the definitions do not declare is refused: without it the rest is reached.
+        for key in ("portMappings", "bandwidth", "infiniband-guid"):
+            if draw(st.booleans()):
+                each.pop(key, None)
+    if draw(st.booleans()):
+        chosen = draw(st.sampled_from(found))
+        chosen[draw(st.sampled_from(sorted(chosen)))] = draw(st.one_of(documents, tricks))
+    return json.dumps(found)
+
+
+TEXT = st.one_of(texts, tricks, documents)
+ADDRESS = st.one_of(ip_addresses(), prefixes(), TEXT)
+LINK = {
+    "mtu": st.one_of(st.integers(-1, 70000), scalars),
+    "dns": documents,
+    "enabledad": scalars,
+    "prevResult": documents,
+    "ipam": documents,
+}
+POOL_KEYS = ("network", "first", "last", "gateway", "exclude", "reserved", "domain", "edges")
+# Keys that decide, by the type that reads them, and what may be there.
+KEYS = {
+    "macvlan": {
+        **LINK,
+        "bcqueuelen": st.one_of(st.integers(-1, 70000), scalars),
+        "master": st.one_of(ifnames, TEXT),
+        "mode": TEXT,
+        "mac": TEXT,
+        "linkInContainer": st.one_of(st.booleans(), documents),
+        "runtimeConfig": st.dictionaries(st.sampled_from(["ips", "mac"]), ADDRESS),
+        "args": st.one_of(st.fixed_dictionaries({"cni": documents}), documents),
+    },
+    "ptp": {**LINK, "ipMasq": st.one_of(st.booleans(), documents), "ipMasqBackend": TEXT},
+    "podnet": {
+        "networks": st.one_of(annotations(), documents),
+        "delegates": st.one_of(st.lists(st.sampled_from([MACVLAN, PTP, {}])), documents),
+        "clusterNetwork": st.one_of(st.sampled_from(["a", "b", "/", "../a"]), TEXT),
+        "defaultNetworks": st.lists(st.one_of(st.sampled_from(["a", "b"]), TEXT), max_size=2),
+        "multusNamespace": st.one_of(st.just("default"), TEXT),
+        "namespaceIsolation": st.one_of(st.booleans(), scalars),
+        "confDir": TEXT,
+        "runtimeConfig": documents,
+        "cni.dev/valid-attachments": documents,
+    },
+    "loopback": {"prevResult": documents},
+}
+IPAM_KEYS = {
+    "whereabouts": {
+        **dict.fromkeys(("range", "range_start", "range_end", "gateway"), ADDRESS),
+        "exclude": st.one_of(st.lists(ADDRESS, max_size=2), documents),
+        "network_name": TEXT,
+        "enable_overlapping_ranges": st.one_of(st.booleans(), scalars),
+        "ipRanges": st.lists(st.fixed_dictionaries({"range": ADDRESS}), max_size=3),
+    },
+    "podnet-ipam": {
+        "pools": st.one_of(
+            st.lists(st.dictionaries(st.sampled_from(POOL_KEYS), ADDRESS), max_size=2), documents
+        ),
+    },
+    "static": {},
+}
+EVERY_IPAM = {
+    "routes": st.lists(st.fixed_dictionaries({"dst": ADDRESS}, optional={"gw": ADDRESS})),
+    "addresses": st.lists(st.fixed_dictionaries({"address": ADDRESS}), max_size=3),
+    "dns": documents,
+    "type": st.one_of(st.sampled_from(["static", "whereabouts", "podnet", "macvlan"]), TEXT),
+}
 
 
 @st.composite
 def configurations(draw):
     """Configurations that podnet knows, with keys set to anything, or damaged anywhere."""
     document = json.loads(json.dumps(draw(st.sampled_from(CONFIGS))))
-    document["cniVersion"] = draw(versions)
-    for key, values in draw(st.lists(st.sampled_from(KEYS), max_size=3)):
-        where = document
-        *above, last = key.split(".") if key.startswith("ipam.") else [key]
-        for part in above:
-            where = where.setdefault(part, {})
-        where[last] = draw(values)
-    return draw(damaged(document)) if draw(st.booleans()) else document
+    document["cniVersion"] = draw(st.one_of(st.just("1.1.0"), versions))
+    kind = "podnet" if document["type"] == "multus" else document["type"]
+    ipam = document.get("ipam")
+    keys = [(document, key, values) for key, values in KEYS.get(kind, {}).items()]
+    if ipam:
+        more = {**IPAM_KEYS[ipam["type"]], **EVERY_IPAM}
+        keys += [(ipam, key, values) for key, values in more.items()]
+    for index in draw(st.lists(st.integers(0, len(keys) - 1), max_size=3, unique=True)):
+        where, key, values = keys[index]
+        where[key] = draw(values)
+    return draw(damaged(document)) if draw(st.integers(0, 3)) == 3 else document
 
 
 def definition(name, config):
@@ -214,7 +272,10 @@ def usual(verb):
 WHOLE = configurations().map(json.dumps).map(str.encode)
 
 
-@given(st.one_of(mostly_usual(), environments()), st.one_of(WHOLE, stdin_bytes()))
+@given(
+    st.one_of(mostly_usual(), mostly_usual(), environments()),
+    st.one_of(WHOLE, WHOLE, stdin_bytes()),
+)
 def test_anything_is_answered_and_a_failure_leaves_nothing(environ, stdin):
     with tempfile.TemporaryDirectory() as folder:
         whole = Whole(folder)
@@ -245,7 +306,7 @@ def test_what_was_added_is_checked_and_ends_with_del(document):
         assert whole.call(usual("DEL"), stdin) == (0, None)
 
 
-@given(annotation_texts(), st.booleans())
+@given(annotations(), st.booleans())
 def test_any_annotation(text, with_default):
     config = {"cniVersion": "1.1.0", "name": "pods", "type": "podnet", "networks": text}
     if with_default:

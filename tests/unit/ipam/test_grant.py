@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podnet.ipam import grant
-from podnet.model.lease import BLOCK_SIZE, Block, Owner, Pool
+from podnet.model.block import BLOCK_SIZE, Block
+from podnet.model.lease import Owner
+from podnet.model.pool import Pool
 from podnet.testing import blocks, owners
 
 POOL = Pool("p", "10.0.0.0/24")

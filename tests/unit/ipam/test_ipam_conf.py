@@ -9,7 +9,8 @@ from podnet.ipam.conf import read_want
 from podnet.ipam.want import IpamWant, describe, share_out
 from podnet.model.addresses import parse_address
 from podnet.model.conf import network_config
-from podnet.model.lease import Lease, Owner, Pool
+from podnet.model.lease import Lease, Owner
+from podnet.model.pool import Pool
 from podnet.model.result import DNS, IP, Route
 
 SCENARIO = {

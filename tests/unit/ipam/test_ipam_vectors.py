@@ -20,9 +20,11 @@ from podnet.ipam import space
 from podnet.ipam.conf import read_want
 from podnet.model.addresses import Address, Span, parse_address, parse_prefix
 from podnet.model.attachment import Call
+from podnet.model.block import BLOCK_BITS, BLOCK_SIZE, Block
 from podnet.model.cniargs import parse_cni_args
 from podnet.model.conf import network_config
-from podnet.model.lease import BLOCK_BITS, BLOCK_SIZE, INNER, Block, Lease, Owner
+from podnet.model.lease import Lease, Owner
+from podnet.model.pool import INNER
 from podnet.stores.memory import MemoryStore
 
 FILE = Path(__file__).parent.parent / "data" / "ipam_vectors.json"

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from podnet.errors import InvalidConfigError
 from podnet.ipam import space
 from podnet.model.addresses import Address, parse_address, parse_prefix
-from podnet.model.lease import BLOCK_SIZE, Block, Lease, Owner, Pool
+from podnet.model.block import BLOCK_SIZE, Block
+from podnet.model.lease import Lease, Owner
+from podnet.model.pool import Pool
 from podnet.testing import networks, pools
 
 SMALL = networks(versions=(4,), shortest=24) | networks(versions=(6,), shortest=120)

@@ -6,7 +6,8 @@ import itertools
 import pytest
 
 import podnet
-from podnet.engine.leases import Ipam, open_ipam, open_store
+from podnet.engine.leases import Ipam, open_ipam
+from podnet.engine.registry import open_store
 from podnet.errors import (
     AddressUnavailableError,
     InvalidConfigError,
@@ -17,7 +18,8 @@ from podnet.errors import (
 )
 from podnet.ipam.want import IpamWant
 from podnet.model.addresses import parse_address
-from podnet.model.lease import Owner, Pool
+from podnet.model.lease import Owner
+from podnet.model.pool import Pool
 from podnet.stores.memory import MemoryStore
 from podnet.testing import FaultyStore
 from podnet.testing.faults import BEATEN, FINE, LOST, REFUSED

@@ -12,16 +12,9 @@ from hypothesis import strategies as st
 import podnet
 from podnet.errors import DecodingError, InvalidConfigError
 from podnet.model.addresses import BITS, Address, Span, parse_address, parse_span
-from podnet.model.lease import (
-    BLOCK_BITS,
-    Block,
-    Lease,
-    Owner,
-    Pool,
-    block_index,
-    block_key,
-    domain_prefix,
-)
+from podnet.model.block import BLOCK_BITS, Block, block_index, block_key, domain_prefix
+from podnet.model.lease import Lease, Owner
+from podnet.model.pool import Pool
 from podnet.testing import blocks, networks, pools
 
 JSON = st.recursive(

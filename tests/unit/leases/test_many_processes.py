@@ -14,7 +14,8 @@ import pytest
 
 from podnet.engine.leases import Ipam
 from podnet.errors import PoolExhaustedError
-from podnet.model.lease import Owner, Pool
+from podnet.model.lease import Owner
+from podnet.model.pool import Pool
 from podnet.stores.file import FileStore
 from podnet.testing.store_contract import in_processes
 
@@ -71,7 +72,8 @@ def test_a_full_pool_is_shared_out_to_the_last_address(tmp_path):
 WORKER = """
 import itertools, random, sys
 from podnet.engine.leases import Ipam
-from podnet.model.lease import Owner, Pool
+from podnet.model.lease import Owner
+from podnet.model.pool import Pool
 from podnet.stores.file import FileStore
 folder, seed = sys.argv[1:]
 ipam, chance = Ipam(FileStore(folder)), random.Random(seed)

@@ -11,7 +11,7 @@ import time
 import pytest
 from attrs import evolve
 
-from podnet.model.lease import Block
+from podnet.model.block import Block
 from podnet.testing import StoreContract
 
 

@@ -13,7 +13,8 @@ import podnet.testing
 from podnet import disk
 from podnet.errors import InvalidConfigError, StoreError, TryAgainLaterError
 from podnet.model.addresses import Address
-from podnet.model.lease import Block, Lease, Owner
+from podnet.model.block import Block
+from podnet.model.lease import Lease, Owner
 from podnet.stores import file as file_store
 from podnet.stores.file import FileStore
 

@@ -4,7 +4,7 @@ import pytest
 
 import podnet.testing
 from podnet.errors import InvalidConfigError
-from podnet.model.lease import Block
+from podnet.model.block import Block
 from podnet.stores import memory
 
 

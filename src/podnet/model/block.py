@@ -1,0 +1,164 @@
+"""Blocks: what a store keeps, 256 neighbouring addresses each, and the keys it keeps them by.
+
+Address space is cut on one absolute grid: block ``n`` of a collision domain holds the addresses
+``n * 256`` to ``n * 256 + 255`` of that domain, whatever pool they are handed out from. Pools that
+overlap inside one domain therefore meet in the same blocks, so that an address can be held once
+only, and no second record (whereabouts' reservation objects) has to agree with the first.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+
+from podnet.errors import DecodingError
+from podnet.model.addresses import BITS
+from podnet.model.fields import Fields
+from podnet.model.lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+BLOCK_BITS = 8
+BLOCK_SIZE = 1 << BLOCK_BITS
+
+_FORMAT = 1
+_LONGEST_DOMAIN = 128
+
+
+def _read_only(leases: Mapping[int, Lease]) -> Mapping[int, Lease]:
+    return leases if isinstance(leases, MappingProxyType) else MappingProxyType(dict(leases))
+
+
+@frozen(kw_only=True)
+class Block:
+    """256 neighbouring addresses of one domain: what a store loads and swaps.
+
+    Attributes:
+        domain: collision domain.
+        version: 4 or 6.
+        index: the addresses without their last eight bits.
+        leases: offset in the block to the lease on that address; cannot be written to.
+        sequence: number of the last grant in this block; it never goes back, which is why a block
+            that became empty is kept.
+    """
+
+    domain: str
+    version: int
+    index: int
+    leases: Mapping[int, Lease] = field(factory=dict, converter=_read_only)
+    sequence: int = 0
+
+    @property
+    def key(self) -> str:
+        """Where a store keeps it."""
+        return block_key(self.domain, self.version, self.index)
+
+    @property
+    def first(self) -> int:
+        """Its lowest address as an integer."""
+        return self.index << BLOCK_BITS
+
+    def head(self) -> dict[str, object]:
+        """Return what is not in the leases as JSON values."""
+        return {
+            "format": _FORMAT,
+            "domain": self.domain,
+            "version": self.version,
+            "index": self.index,
+            "sequence": self.sequence,
+        }
+
+    def to_document(self) -> dict[str, object]:
+        """Return it as JSON values; ``from_document`` reads them."""
+        leases = [lease.to_document() for _, lease in sorted(self.leases.items())]
+        return {**self.head(), "leases": leases}
+
+    @classmethod
+    def from_document(cls, document: object) -> Block:
+        """Read what ``to_document`` wrote.
+
+        Raises:
+            DecodingError: it is no block, or a later podnet's; the message names the place.
+        """
+        top = Fields(document, "block")
+        domain = top.text("domain")
+        leases = [
+            Lease.from_document(entry, domain, f"block.leases[{n}]")
+            for n, entry in enumerate(top.array("leases"))
+        ]
+        return cls.assemble(document, leases)
+
+    @classmethod
+    def assemble(cls, head: object, leases: Iterable[Lease]) -> Block:
+        """Return the block that a ``head`` document and its leases make.
+
+        Raises:
+            DecodingError: they make none, or the format is a later podnet's.
+        """
+        top = Fields(head, "block")
+        if top.number("format") != _FORMAT:
+            raise DecodingError(f"block: format {top.number('format')} is not {_FORMAT}")
+        domain, version = top.text("domain"), top.number("version")
+        if not domain or version not in BITS:
+            raise DecodingError("block: domain is empty or version is neither 4 nor 6")
+        index = top.number("index", (1 << (BITS[version] - BLOCK_BITS)) - 1)
+        sequence = top.number("sequence")
+        by_offset: dict[int, Lease] = {}
+        for lease in leases:
+            value, offset = lease.ip.value, lease.ip.value % BLOCK_SIZE
+            if lease.ip.version != version or value >> BLOCK_BITS != index:
+                raise DecodingError(f"block: {lease.ip} is not one of its addresses")
+            if offset in by_offset:
+                raise DecodingError(f"block: {lease.ip} is held twice")
+            if lease.sequence > sequence:
+                raise DecodingError(f"block: the sequence of {lease.ip} is above the block's")
+            by_offset[offset] = lease
+        return cls(domain=domain, version=version, index=index, leases=by_offset, sequence=sequence)
+
+
+def domain_prefix(domain: str, version: int | None = None) -> str:
+    """Return what the keys of a domain's blocks start with, of one family if given."""
+    return f"{_safe_part(domain)}/" if version is None else f"{_safe_part(domain)}/{version}/"
+
+
+def block_key(domain: str, version: int, index: int) -> str:
+    """Return the key of a block; keys of one domain and family sort like their addresses."""
+    digits = (BITS[version] - BLOCK_BITS) // 4
+    return f"{domain_prefix(domain, version)}{index:0{digits}x}"
+
+
+def block_index(key: str) -> int:
+    """Return the index in a key that ``block_key`` made.
+
+    Raises:
+        DecodingError: it made no such key.
+    """
+    try:
+        return int(key.rpartition("/")[2], 16)
+    except ValueError:
+        raise DecodingError(f"{key!r} is no block's key") from None
+
+
+def _safe_part(text: str) -> str:
+    """Return a text that differs for every ``text`` and is safe in all media of stores.
+
+    It has lower-case letters, digits, ``.`` and ``-`` only, as names of Kubernetes objects do;
+    files and SQL take that as well. Anything else is ``--`` and two hexadecimal digits for each
+    byte; what gets too long ends in ``--x`` and a digest.
+    """
+    raw = text.encode("utf-8", "surrogatepass")
+    plain = [chr(b).isascii() and (chr(b).islower() or chr(b).isdigit()) for b in raw]
+    parts = []
+    for n, byte in enumerate(raw):
+        inside = 0 < n < len(raw) - 1 and plain[n - 1] and plain[n + 1]
+        literal = plain[n] or (inside and chr(byte) in ".-")
+        parts.append(chr(byte) if literal else f"--{byte:02x}")
+    safe = "".join(parts)
+    if len(safe) <= _LONGEST_DOMAIN:
+        return safe
+    from hashlib import sha256
+
+    return f"{safe[: _LONGEST_DOMAIN - 40]}--x{sha256(raw).hexdigest()[:32]}"
