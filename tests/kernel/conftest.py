@@ -1,9 +1,34 @@
+"""Nodes and pods for kernel tests, in namespaces that end with the test.
+
+A user who is not root gets a user namespace for the whole run, entered before anything else is
+done; where there is none to be had, the run fails and says why.
+"""
+
 from __future__ import annotations
+
+import ctypes
+import os
 
 import pytest
 
 from podnet.kernel.sandbox import Kernel
 from podnet.testing.namespaces import Namespace, inside, ip
+
+USER_NET_AND_MOUNT = 0x10000000 | 0x40000000 | 0x00020000  # CLONE_NEWUSER, _NEWNET, _NEWNS
+
+
+def pytest_configure():
+    user, group = os.geteuid(), os.getegid()
+    if user == 0:
+        return
+    if ctypes.CDLL(None).unshare(USER_NET_AND_MOUNT) != 0:
+        raise pytest.UsageError("kernel tests need root, or a kernel that grants user namespaces")
+    maps = (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1"))
+    for name, text in maps:
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+    # pytest names its folder after the user, who is called root from here on: not root's folder.
+    os.environ["LOGNAME"] = f"user-{user}"
 
 
 @pytest.fixture

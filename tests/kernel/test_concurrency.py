@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from .rig import MACVLAN, PluginWay, addresses, at_once, in_child, links, rig_in, way_of
+from .children import at_once, in_child
+from .rig import MACVLAN, PluginWay, addresses, links, rig_in, way_of
 
 pytestmark = pytest.mark.kernel
 

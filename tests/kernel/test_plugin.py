@@ -188,7 +188,7 @@ def test_the_scenario_s_pod(runtime, name):
     config = {**DELEGATING, "type": name, "clusterNetwork": str(rig.default)}
     result = runtime.good(name, "ADD", config, container, ifname="eth0")
     assert [each["name"] for each in result["interfaces"] if "sandbox" in each] == ["eth0"]
-    assert addresses(container) == {"eth0": "10.250.225.2", "eth1": "192.168.60.20"}
+    assert addresses(container) == {"eth0": "10.250.225.223", "eth1": "192.168.60.20"}
     runtime.good(name, "CHECK", {**config, "prevResult": result}, container, ifname="eth0")
     runtime.good(name, "STATUS", config)
     valid = {"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]}
