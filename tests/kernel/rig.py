@@ -290,9 +290,6 @@ class NodeWay:
         return self._do(step, lambda node: len(node.gc(pairs)))
 
 
-WAYS = ("macvlan", "podnet", "node")
-
-
 def way_of(rig, name):
     """Return one of the three ways podnet is called; imports are done, so children start fast."""
     over_nad = {**DELEGATING, "clusterNetwork": str(rig.default)}

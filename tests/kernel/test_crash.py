@@ -13,7 +13,7 @@ import pytest
 from podnet.kernel import netns
 
 from .children import in_child
-from .rig import WAYS, addresses, links, rig_in, way_of
+from .rig import addresses, links, rig_in, way_of
 
 pytestmark = pytest.mark.kernel
 
@@ -126,8 +126,13 @@ def assert_only(rig, way, *live, check=True):
         done(in_child(lambda step, each=each: way.check(each, step)))
 
 
-# The library makes the same system calls as the plugin.
-EVERYWHERE = [(name, "steps") for name in WAYS] + [("macvlan", "syscalls"), ("podnet", "syscalls")]
+# The library takes the same steps as the plugin ``podnet``, whose system calls have them all.
+EVERYWHERE = [
+    ("macvlan", "steps"),
+    ("macvlan", "syscalls"),
+    ("podnet", "syscalls"),
+    ("node", "steps"),
+]
 
 
 @pytest.mark.parametrize("verb", ["add", "delete"])
@@ -224,3 +229,20 @@ def test_gc_spares_the_interfaces_of_a_live_sandbox_whose_record_is_unreadable(r
     assert (code, answer["code"]) == (1, 107)
     record.write_bytes(content)
     assert_only(rig, way, broken, whole)
+
+
+@pytest.mark.parametrize("name", ["macvlan", "podnet"])
+def test_what_a_killed_gc_left_the_next_one_takes(rig, name):
+    way = way_of(rig, name)
+    live = attached(rig, way, "live")
+    for number in itertools.count(1):
+        stale = attached(rig, way, f"stale{number}")
+        ending = in_child(lambda step: way.gc([live], step), die_at=number)
+        rig.assert_no_address_twice()
+        done(in_child(lambda step: way.gc([live], step)))
+        assert_only(rig, way, live, check=False)
+        rig.end(stale)
+        if not ending.killed:
+            break
+    assert number > len(way.interfaces) * 3
+    assert_only(rig, way, live)

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from attrs import evolve
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from podnet.cni.skel import handle
@@ -58,7 +58,12 @@ STATIC = {"type": "static", "addresses": [{"address": "10.0.0.9/24", "gateway": 
 MACVLAN = {"name": "net", "type": "macvlan", "master": "eth1", "ipam": WHEREABOUTS}
 PTP = {"name": "routed", "type": "ptp", "ipam": WHEREABOUTS}
 # The names are those that ``short_forms`` and ``elements`` can hit: annotations find something.
-DEFINED = {"a": {**MACVLAN, "name": "a"}, "b": {**PTP, "name": "b"}}
+# Results of "old" have no word for interfaces.
+DEFINED = {
+    "a": {**MACVLAN, "name": "a"},
+    "b": {**PTP, "name": "b"},
+    "old": {**MACVLAN, "name": "old", "cniVersion": "0.2.0"},
+}
 CONFIGS = (
     MACVLAN,
     {**MACVLAN, "ipam": POOLS, "args": {"cni": {"ips": ["10.7.0.9"]}}},
@@ -285,6 +290,7 @@ def test_anything_is_answered_and_a_failure_leaves_nothing(environ, stdin):
 
 
 @given(configurations())
+@example({"cniVersion": "1.1.0", "name": "pods", "type": "podnet", "networks": "old"})
 def test_what_was_added_is_checked_and_ends_with_del(document):
     stdin = json.dumps(document).encode()
     with tempfile.TemporaryDirectory() as folder:

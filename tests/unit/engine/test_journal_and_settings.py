@@ -150,3 +150,17 @@ def test_mistakes_in_the_file(tmp_path: Path, text: str, error: type[Exception],
 def test_a_named_file_has_to_exist(tmp_path: Path) -> None:
     with pytest.raises(IOFailureError, match="no such file"):
         load({"PODNET_CONFIG": str(tmp_path / "absent")})
+
+
+def test_tidying_takes_what_killed_writers_left_and_no_write_in_progress(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path))
+    journal.tidy()
+    record = Record(role="interface", network="n", container_id="c", ifname="eth1")
+    journal.intend(record)
+    for role, name in (("interface", ".tmp-1-old"), ("interface", ".tmp-2-new")):
+        (tmp_path / role / name).touch()
+    os.utime(tmp_path / "interface" / ".tmp-1-old", (0, 0))
+    journal.tidy()
+    left = sorted(os.listdir(tmp_path / "interface"))
+    assert left == [".tmp-2-new", "c%2Beth1%2Bn.json"]
+    assert journal.find("interface", "n", "c", "eth1") == record

@@ -115,6 +115,24 @@ def test_failed_write_keeps_the_old_content(tmp_path, monkeypatch, step):
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_a_lone_writer_replaces_what_a_killed_one_left(tmp_path, monkeypatch):
+    path = str(tmp_path / "f")
+
+    def die(*_args, **_names):
+        killed.setattr(os, "unlink", lambda *_args, **_names: None)  # the dead clean nothing up
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            disk.write_atomic(path, b"longer than the next", alone=True)
+    (left_over,) = os.listdir(tmp_path)
+    assert left_over.startswith(".tmp-")
+    disk.write_atomic(path, b"next", alone=True)
+    assert os.listdir(tmp_path) == ["f"]
+    assert disk.read_file(path) == b"next"
+
+
 def test_durable_write_synchronises_file_then_folder(tmp_path, monkeypatch):
     steps = []
     for name in ("fsync", "rename"):
