@@ -36,6 +36,8 @@ def hear(call: Call, outcome: Done | PodnetError, network: str) -> DelegateError
         outcome: what the plugin said, or why it could not be run.
         network: the network's name, for the message.
     """
+    if isinstance(outcome, Done) and outcome.error is not None:
+        outcome = outcome.error
     if isinstance(outcome, PodnetError):
         error = _wrapped(call, network, outcome.msg, outcome.details, outcome.code)
         error.fault = outcome.fault

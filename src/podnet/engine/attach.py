@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import evolve
 
 from podnet.delegation.chain import Adding
-from podnet.delegation.plan import Sandbox
+from podnet.delegation.plan import Sandbox, Standing, plugin_call
 from podnet.delegation.sweep import Checking, Collecting, Deleting
 from podnet.engine.attached import Attached, describe, listed, pod_of, standings, to_body
 from podnet.engine.gateway import move_default_route
 from podnet.engine.journal import Record
 from podnet.engine.planning import Request, planned, selection_of
 from podnet.engine.registry import PLUGINS
-from podnet.errors import InterfaceExistsError, PodnetError, RecordError
+from podnet.errors import InterfaceExistsError, InvalidConfigError, PodnetError, RecordError
 from podnet.model.facts import Probe
 from podnet.model.ops import LinkName, Place
 from podnet.model.printing import result_document
@@ -24,9 +24,9 @@ from podnet.model.result import Interface, Result
 from podnet.model.versions import SINCE, allows, requires_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from podnet.delegation.plan import Attachment, Standing
+    from podnet.delegation.plan import Attachment
     from podnet.engine.house import House
     from podnet.model.attachment import Call, Done
     from podnet.model.conflist import NetworkConfigList
@@ -81,6 +81,7 @@ def attach(house: House, request: Request) -> Attached:
         timeout=request.timeout,
     )
     machine = Adding(attachments, sandbox)
+    validate(house, attachments, sandbox)
     identity = _look(house, request, attachments)
     record = Record(
         role="sandbox",
@@ -92,6 +93,7 @@ def attach(house: House, request: Request) -> Attached:
         config=request.config,
         args=request.args,
         path=request.path,
+        store=house.store_url,
         timeout=request.timeout,
         body=to_body(request.pod, attachments),
     )
@@ -114,6 +116,30 @@ def attach(house: House, request: Request) -> Attached:
     return describe(done)
 
 
+def validate(house: House, attachments: Iterable[Attachment], sandbox: Sandbox) -> None:
+    """Let pass what the built-in plugins can do, before anything is done.
+
+    Raises:
+        InvalidConfigError: with the mistakes of all networks at once.
+        PodnetError: a store cannot be opened, or a field is not supported.
+    """
+    mistakes: list[tuple[str, str]] = []
+    for attachment in attachments:
+        for index, plugin in enumerate(attachment.config.plugins):
+            own = house.plugin(Reader(plugin).string("type"))
+            if own is None:
+                continue
+            call = plugin_call("ADD", Standing(attachment=attachment), index, sandbox)
+            try:
+                own.validate(call)
+            except InvalidConfigError as error:
+                where = f"{attachment.network}: plugins[{index}]"
+                mistakes += [(f"{where}.{path}", what) for path, what in error.mistakes]
+                mistakes += [] if error.mistakes else [(where, error.msg)]
+    if mistakes:
+        raise InvalidConfigError("invalid network configuration", tuple(mistakes))
+
+
 def detach(house: House, record: Record) -> None:
     """Undo every attachment of a record and forget it; the caller holds the container's lock.
 
@@ -121,7 +147,8 @@ def detach(house: House, record: Record) -> None:
         PodnetError: something could not be undone; the record is kept for a retry.
     """
     machine = Deleting(standings(record), _sandbox(record))
-    drive(house, machine, record.timeout)
+    with house.at_store(record.store):
+        drive(house, machine, record.timeout)
     if machine.failure is not None:
         raise machine.failure
     house.step("journal.forget")
@@ -135,7 +162,8 @@ def check(house: House, record: Record) -> None:
         PodnetError: what differs, by plugin and network.
     """
     machine = Checking([lifted(each, "CHECK") for each in standings(record)], _sandbox(record))
-    drive(house, machine, record.timeout)
+    with house.at_store(record.store):
+        drive(house, machine, record.timeout)
     if machine.failure is not None:
         raise machine.failure
 
@@ -252,7 +280,7 @@ def _clear_the_way(house: House, request: Request) -> None:
     if earlier.stage == "done":
         raise InterfaceExistsError(
             f"container {request.container_id} is attached already",
-            f"its {request.ifname} on network {request.network} has to be detached first",
+            "detach it first; what it has was left alone",
         )
     detach(house, earlier)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from podnet import disk
 from podnet.engine import registry
 from podnet.engine.journal import Journal
+from podnet.errors import InvalidConfigError, PodnetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,9 +57,14 @@ class House:
         self.step = step
         self.clock = clock
         self.journal = Journal(os.path.join(settings.state_dir, "journal"))
-        self._store = store
+        self._given_store = store
+        self._stores: dict[str, Store] = {}
+        self._is_real = kernel is None
         self._kernel = kernel
         self._owned = ExitStack()
+        self._closed = False
+        self._parent: ContextVar[tuple[str, ...]] = ContextVar("sandbox being served", default=())
+        self._url: ContextVar[str] = ContextVar("store of the record being served", default="")
         self._held: ContextVar[str] = ContextVar("role of the call being served", default="")
 
     def __enter__(self) -> House:
@@ -68,23 +74,72 @@ class House:
         self.close()
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close what was opened here; nothing of it can be used any more."""
+        self._closed = True
         self._owned.close()
+
+    @property
+    def store_url(self) -> str:
+        """URL of the store in use: the one of the record being served, else the settings'."""
+        return self._url.get() or self.settings.store
+
+    @property
+    def parent(self) -> tuple[str, ...]:
+        """Network, container id and interface name of the sandbox being served; empty if none."""
+        return self._parent.get()
+
+    @contextmanager
+    def within(self, *parent: str) -> Iterator[None]:
+        """Have what is made inside be recorded as a part of a sandbox."""
+        token = self._parent.set(parent)
+        try:
+            yield
+        finally:
+            self._parent.reset(token)
+
+    @contextmanager
+    def at_store(self, url: str) -> Iterator[None]:
+        """Use the store of a record for what is done inside; empty for the settings' own.
+
+        DEL needs nothing but the record: settings that changed since ADD must not make it look
+        for leases where there are none.
+        """
+        token = self._url.set(url)
+        try:
+            yield
+        finally:
+            self._url.reset(token)
 
     def store(self) -> Store:
         """Return the open IPAM store.
 
         Raises:
+            InvalidConfigError: no store has the URL's scheme, or it would forget leases of
+                interfaces that live on.
             StoreError: it cannot be opened.
         """
-        if self._store is None:
-            self._store = registry.open_store(self.settings.store)
-            self._owned.callback(self._store.close)
-        return self._store
+        self._check_open()
+        if self._given_store is not None:
+            return self._given_store
+        url = self.store_url
+        if self._is_real and url.partition(":")[0] == "memory":
+            raise InvalidConfigError(
+                f"store {url!r} ends with the process, and interfaces do not",
+                (("store", "has to be durable, such as file:/var/lib/podnet/leases"),),
+            )
+        if url not in self._stores:
+            self._stores[url] = registry.open_store(url)
+            self._owned.callback(self._stores[url].close)
+        return self._stores[url]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PodnetError("it is closed: what is done with a node is done before its close")
 
     @property
     def kernel(self) -> Any:
         """The Linux kernel, as ``podnet.kernel`` shows it."""
+        self._check_open()
         if self._kernel is None:
             self._kernel = registry.resolve(registry.KERNEL)()
             self._owned.callback(self._kernel.close)

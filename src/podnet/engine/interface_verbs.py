@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
+from podnet.engine import registry
 from podnet.engine.comparing import STORED, compare, previous_of
 from podnet.engine.ipam_delegate import NO_VERSION, add_ipam, ipam_type, run_ipam
 from podnet.engine.journal import Record
@@ -20,6 +21,7 @@ from podnet.errors import (
     CheckFailedError,
     DelegateError,
     InterfaceExistsError,
+    InvalidConfigError,
     LinkNotFoundError,
     NotAvailableError,
     PluginNotFoundError,
@@ -32,9 +34,11 @@ from podnet.model.conf import valid_attachments
 from podnet.model.facts import Probe
 from podnet.model.ops import CreateLink, Place
 from podnet.model.printing import result_document
-from podnet.model.reader import Reader
+from podnet.model.reader import INVALID, Reader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from podnet.engine.house import House
     from podnet.model.result import Result
 
@@ -59,6 +63,7 @@ class InterfacePlugin:
             PodnetError: it could not be made, and everything was undone; the first error.
         """
         house, driver = self._house, self._driver
+        self.validate(call)
         want = driver.read(call, node=house.settings.node)
         with house.kernel.open(call.netns) as sandbox:
             self._clear_the_way(call, sandbox)
@@ -74,6 +79,8 @@ class InterfacePlugin:
                 config=call.config,
                 args=call.args,
                 path=call.path,
+                parent=house.parent,
+                store=house.store_url,
                 timeout=call.timeout,
                 body={
                     "links": [each.document() for each in driver.owned(want, have)],
@@ -92,6 +99,31 @@ class InterfacePlugin:
                 self._undo(record, error, release=making.asked_ipam)
                 raise
         return result
+
+    def validate(self, call: Call) -> None:
+        """Let a configuration pass that ADD can do, as far as it tells; nothing is done.
+
+        Raises:
+            InvalidConfigError: with every mistake, those of a built-in IPAM plugin included.
+            PodnetError: a field is not supported, or the store cannot be opened.
+        """
+        mistakes: list[tuple[str, str]] = []
+        checks: list[Callable[[], object]] = [
+            lambda: self._driver.read(call, node=self._house.settings.node)
+        ]
+        ipam = ipam_type(call.config)
+        if registry.role_of(ipam) == "ipam":
+            checks.append(lambda: self._house.plugin(ipam).validate(call))
+        for check in checks:
+            try:
+                check()
+            except InvalidConfigError as error:
+                if not error.mistakes:
+                    raise
+                # Both read the same document, so a mistake in what they share is told once.
+                mistakes += [each for each in error.mistakes if each not in mistakes]
+        if mistakes:
+            raise InvalidConfigError(INVALID, tuple(mistakes))
 
     def delete(self, call: Call) -> None:
         """Undo what the record tells, and have IPAM release; nothing recorded is no error.
@@ -127,7 +159,8 @@ class InterfacePlugin:
         previous = previous_of(call, record)
         ipam: list[PodnetError] = []
         try:
-            run_ipam(self._house.executor, call, "CHECK")
+            with self._house.at_store(record.store if record else ""):
+                run_ipam(self._house.executor, call, "CHECK")
         except PodnetError as error:
             ipam.append(error)
         differences = compare(self._house, self._driver, want, previous, record)
@@ -237,7 +270,8 @@ class InterfacePlugin:
             steps.reverse()
         for step in steps:
             try:
-                step()
+                with house.at_store(record.store):
+                    step()
             except PodnetError as error:
                 errors.append(error)
         if forget and not errors:

@@ -79,6 +79,17 @@ class IpamPlugin:
         leases = self._ipam().acquire(want, _owner(call), network=config.name)
         return describe(want, leases)
 
+    def validate(self, call: Call) -> None:
+        """Let a configuration pass that ADD can do, as far as it tells; nothing is leased.
+
+        Raises:
+            InvalidConfigError: with every mistake.
+            StoreError: the store cannot be opened.
+        """
+        _, want = self._read(call)
+        if want.pools:
+            self._house.store()
+
     def delete(self, call: Call) -> None:
         """Release what the attachment holds; nothing held is no error.
 

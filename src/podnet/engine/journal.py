@@ -43,6 +43,9 @@ class Record:
         config: the final network configuration, as the plugin got it.
         args: ``CNI_ARGS``.
         path: directories of ``CNI_PATH``.
+        parent: the sandbox's record that an interface's record belongs to, as its network,
+            container id and interface name; empty for what a runtime made by itself.
+        store: URL of the IPAM store in use, where its leases are, whatever the settings say later.
         timeout: seconds the call might take.
         body: what the role itself needs for undoing; JSON values only.
     """
@@ -57,6 +60,8 @@ class Record:
     config: Mapping[str, Any] = field(factory=dict)
     args: str = ""
     path: tuple[str, ...] = ()
+    parent: tuple[str, ...] = ()
+    store: str = ""
     timeout: float = 60.0
     body: Mapping[str, Any] = field(factory=dict)
 
@@ -161,7 +166,8 @@ class Journal:
             document = json.loads(data)
             if document.pop("format") != _FORMAT:
                 raise ValueError("unknown format")
-            document["path"] = tuple(document["path"])
+            for key in ("path", "parent"):
+                document[key] = tuple(document[key])
             return Record(**document)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecordError(f"journal record {path} is unreadable", str(error)) from error

@@ -42,6 +42,14 @@ class LoopbackPlugin:
             raise KernelError(faults[0])
         return previous if previous is not None else loopback.result(want, have)
 
+    def validate(self, call: Call) -> None:
+        """Let a configuration pass that ADD can do; there are no keys of its own.
+
+        Raises:
+            InvalidConfigError: with every mistake.
+        """
+        network_config(call.config)
+
     def delete(self, call: Call) -> None:
         """Set the interface down; a sandbox that is gone is no error."""
         want = loopback.Want(sandbox=call.netns, up=False)

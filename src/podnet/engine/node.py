@@ -11,12 +11,14 @@ from attrs import evolve
 
 from podnet.delegation.selection import DEFAULT_NETWORK_ANNOTATION
 from podnet.engine import attach as attaching
+from podnet.engine import selecting
 from podnet.engine import settings as settings_
 from podnet.engine.house import House, no_step
-from podnet.engine.recovery import recover
+from podnet.engine.recovery import recorded_call, recover
+from podnet.engine.verbs import perform
 from podnet.errors import (
     CheckFailedError,
-    InvalidEnvironmentError,
+    InvalidConfigError,
     RecordError,
     UnknownContainerError,
 )
@@ -71,7 +73,7 @@ class Node:
             state_dir = os.path.abspath(state_dir)
             base = evolve(base, state_dir=state_dir, store=f"file:{state_dir}/leases")
         if store is not None:
-            base = evolve(base, store=store)
+            base = evolve(base, store=settings_.absolute_store(store))
         if networks is not None:
             one = isinstance(networks, str | os.PathLike)
             paths = (networks,) if one else networks
@@ -90,10 +92,10 @@ class Node:
 
     def attach(
         self,
-        netns: str,
-        networks: str | None = None,
+        netns: str | os.PathLike[str],
+        networks: str | Sequence[str] | None = None,
         *,
-        pod: Pod | None = None,
+        pod: Pod | str | None = None,
         container_id: str | None = None,
         default_network: str | None = None,
         ifname: str = "eth0",
@@ -102,9 +104,10 @@ class Node:
 
         Args:
             netns: path of the network namespace.
-            networks: text of the networks annotation (NPWG 1.3, 4.1); None takes it from the
-                pod's manifest.
-            pod: whose sandbox it is; its namespace is where networks are looked up.
+            networks: text of the networks annotation (NPWG 1.3, 4.1), or its items in short form;
+                None takes it from the pod's manifest.
+            pod: whose sandbox it is, also as text ``namespace/name``; its namespace is where
+                networks are looked up.
             container_id: the sandbox's id; default made from ``netns``.
             default_network: the network of ``ifname``, as name of a definition or of an on-disk
                 configuration, or as path of one; None for none.
@@ -113,12 +116,17 @@ class Node:
         Raises:
             PodnetError: nothing is attached; the class tells whose fault it is.
         """
-        house = self._house
+        house, pod, netns = self._house, _pod(pod), os.fspath(netns)
         instead = ""
         if networks is None:
             networks = attaching.selection_of(house, pod)
             if pod is not None:
                 instead = attaching.selection_of(house, pod, DEFAULT_NETWORK_ANNOTATION)
+        elif not isinstance(networks, str):
+            networks = ",".join(networks)
+        if not (networks.strip() or instead.strip() or default_network):
+            whose = f"pod {pod} selects no network" if pod else "no network is named"
+            raise InvalidConfigError(f"there is nothing to attach: {whose}, nor a default network")
         request = attaching.Request(
             network=NETWORK,
             container_id=container_id or container_id_of(netns),
@@ -136,12 +144,17 @@ class Node:
 
     def detach(
         self,
-        netns: str | None = None,
+        netns: str | os.PathLike[str] | None = None,
         *,
         container_id: str | None = None,
-        pod: Pod | None = None,
+        pod: Pod | str | None = None,
     ) -> tuple[Attached, ...]:
         """Undo what the record of the sandbox says, and nothing else; needs no manifest.
+
+        Args:
+            netns: path of the network namespace.
+            container_id: the sandbox's id, or a beginning of it that no other has.
+            pod: whose sandbox it is, also as text ``namespace/name``.
 
         Returns:
             What was detached; empty if nothing was attached.
@@ -151,48 +164,72 @@ class Node:
                 the record moved aside.
             PodnetError: something could not be undone; the record is kept for a retry.
         """
+        path = None if netns is None else os.fspath(netns)
+        everything = selecting.known(self._house.journal)
         done = []
-        chosen, unreadable = self._select(netns, container_id, pod)
-        for record in chosen:
-            with self._house.exclusive("sandbox", _call("DEL", record)):
-                # Somebody else may have detached it while this call waited for its turn.
-                if self._house.journal.find(*attaching.key(record)) is not None:
-                    attaching.detach(self._house, record)
-                    done.append(attaching.describe(record))
-        named = {container_id, container_id_of(netns) if netns else None}
-        for error in unreadable:
-            if error.place[2] in named:
+        for record in selecting.choose(everything, path, container_id, _pod(pod)):
+            if self._detach(record):
+                done.append(attaching.listed(record))
+        named = {container_id, container_id_of(path) if path else None}
+        for error in everything.unreadable:
+            if error.place[0] == "sandbox" and error.place[2] in named:
                 with self._house.exclusive("sandbox", _lost(error)):
                     raise recover(self._house, error, error.place) from error
         return tuple(done)
 
+    def _detach(self, record: Record) -> bool:
+        house = self._house
+        if record.role != "sandbox":
+            perform(house, evolve(recorded_call(record), verb="DEL"))
+            return True
+        with house.exclusive("sandbox", _call("DEL", record)):
+            # Somebody else may have detached it while this call waited for its turn.
+            if house.journal.find(*attaching.key(record)) is None:
+                return False
+            attaching.detach(house, record)
+        return True
+
     def check(
         self,
-        netns: str | None = None,
+        netns: str | os.PathLike[str] | None = None,
         *,
         container_id: str | None = None,
-        pod: Pod | None = None,
+        pod: Pod | str | None = None,
     ) -> tuple[Attached, ...]:
         """Compare the sandbox's attachments with the kernel and the store.
+
+        Args:
+            netns: path of the network namespace.
+            container_id: the sandbox's id, or a beginning of it that no other has.
+            pod: whose sandbox it is, also as text ``namespace/name``.
 
         Raises:
             UnknownContainerError: nothing is attached there.
             CheckFailedError: all differences, listed.
         """
-        records, unreadable = self._select(netns, container_id, pod)
-        if unreadable and not records:
-            raise unreadable[0]
+        path = None if netns is None else os.fspath(netns)
+        everything = selecting.known(self._house.journal)
+        records = selecting.choose(everything, path, container_id, _pod(pod))
         if not records:
-            raise UnknownContainerError(f"nothing is attached to {netns or container_id or pod}")
+            # What cannot be read must not stop the others, but it may be what is looked for.
+            if everything.unreadable:
+                raise everything.unreadable[0]
+            raise UnknownContainerError(f"nothing is attached to {path or container_id or pod}")
         for record in records:
-            with self._house.exclusive("sandbox", _call("CHECK", record)):
-                if record.stage != "done":
-                    raise CheckFailedError(
-                        f"container {record.container_id} is only partly attached",
-                        "an ADD was interrupted; detach it",
-                    )
-                attaching.check(self._house, record)
-        return tuple(attaching.describe(record) for record in records)
+            self._check(record)
+        return tuple(attaching.listed(record) for record in records)
+
+    def _check(self, record: Record) -> None:
+        if record.stage != "done":
+            raise CheckFailedError(
+                f"container {record.container_id} is only partly attached",
+                "an ADD was interrupted; detach it",
+            )
+        if record.role != "sandbox":
+            perform(self._house, selecting.check_call(record))
+            return
+        with self._house.exclusive("sandbox", _call("CHECK", record)):
+            attaching.check(self._house, record)
 
     def status(self) -> tuple[Attached, ...]:
         """Return all that podnet has attached on this node.
@@ -200,19 +237,8 @@ class Node:
         Sandboxes first; then what a runtime made by calling a single plugin. A record that cannot
         be read is listed with stage ``unreadable``.
         """
-        journal = self._house.journal
-        sandboxes = [attaching.listed(record) for record in journal.all("sandbox")]
-        within = {
-            (each.container_id, network.interface)
-            for each in sandboxes
-            for network in each.networks
-        }
-        single = [
-            attaching.listed(record)
-            for record in journal.all("interface")
-            if isinstance(record, RecordError) or (record.container_id, record.ifname) not in within
-        ]
-        return (*sandboxes, *single)
+        everything = selecting.known(self._house.journal).everything
+        return tuple(attaching.listed(entry) for entry in everything)
 
     def gc(self, valid: Iterable[tuple[str, str]]) -> tuple[Attached, ...]:
         """Detach every sandbox that is not among ``valid`` (container id, interface name).
@@ -230,30 +256,12 @@ class Node:
         source = self._house.source
         return tuple(source.pods())  # type: ignore[attr-defined]  # the directory source's own
 
-    def _select(
-        self, netns: str | None, container_id: str | None, pod: Pod | None
-    ) -> tuple[tuple[Record, ...], tuple[RecordError, ...]]:
-        """Return the sandboxes meant, and the records that may be of one and cannot be read."""
-        if netns is None and container_id is None and pod is None:
-            raise InvalidEnvironmentError("name the sandbox: netns, container id or pod")
-        chosen: list[Record] = []
-        unreadable: list[RecordError] = []
-        for record in self._house.journal.all("sandbox"):
-            if isinstance(record, RecordError):
-                unreadable.append(record)
-                continue
-            known = record.body.get("pod") or {}
-            if netns is not None and os.path.abspath(netns) != os.path.abspath(record.netns):
-                continue
-            if container_id is not None and container_id != record.container_id:
-                continue
-            if pod is not None and (pod.namespace, pod.name) != (
-                known.get("namespace"),
-                known.get("name"),
-            ):
-                continue
-            chosen.append(record)
-        return tuple(chosen), tuple(unreadable)
+
+def _pod(pod: Pod | str | None) -> Pod | None:
+    if not isinstance(pod, str):
+        return pod
+    namespace, slash, name = pod.rpartition("/")
+    return Pod(namespace if slash else "default", name)
 
 
 def container_id_of(netns: str) -> str:

@@ -51,6 +51,11 @@ BUILTIN_EXECUTOR = "podnet.execs.builtin:BuiltinExecutor"
 PROCESS_EXECUTOR = "podnet.execs.process:ProcessExecutor"
 
 
+def role_of(plugin: str) -> str:
+    """Return the role of a built-in plugin; empty for a name that is none's."""
+    return ROLES.get(PLUGINS.get(plugin, ""), "")
+
+
 def resolve(target: str) -> Any:
     """Return what ``module:attribute`` names."""
     module, _, attribute = target.partition(":")

@@ -66,15 +66,27 @@ def load(environ: Mapping[str, str], **overrides: object) -> Settings:
     for variable, name in (("PODNET_STATE_DIR", "state_dir"), ("PODNET_STORE", "store")):
         if environ.get(variable):
             fields[name] = environ[variable]
+            if any(not path.startswith("/") for path in _paths(name, fields[name])):
+                # A runtime starts ADD and DEL in folders of its own choice.
+                what = f"must be an absolute path, not {environ[variable]!r}"
+                raise InvalidConfigError("invalid environment", ((variable, what),))
     fields.update({k: v for k, v in overrides.items() if v is not None})
     settings = Settings(**fields)  # type: ignore[arg-type]  # each value was checked by its reader
     state_dir = os.path.abspath(settings.state_dir)
     return evolve(
         settings,
         state_dir=state_dir,
-        store=settings.store or f"file:{state_dir}/leases",
+        store=absolute_store(settings.store) or f"file:{state_dir}/leases",
         node=settings.node or os.uname().nodename,
     )
+
+
+def absolute_store(url: str) -> str:
+    """Return a store's URL that means the same in every working folder."""
+    scheme, colon, folder = url.partition(":")
+    if scheme != "file" or not folder or folder.startswith("/"):
+        return url
+    return f"{scheme}{colon}{os.path.abspath(folder)}"
 
 
 def _read_file(path: str, *, required: bool) -> dict[str, object]:

@@ -59,11 +59,11 @@ class Delegates:
         )
         return made
 
-    @cached_property
+    @property
     def _process(self) -> Executor:
-        settings = self._house.settings
+        house = self._house
         # A delegate may call podnet back, as an IPAM plugin: it has to find the same leases.
-        own = {"PODNET_STATE_DIR": settings.state_dir, "PODNET_STORE": settings.store}
+        own = {"PODNET_STATE_DIR": house.settings.state_dir, "PODNET_STORE": house.store_url}
         made: Executor = registry.resolve(registry.PROCESS_EXECUTOR)(
             environment={**os.environ, **own}
         )

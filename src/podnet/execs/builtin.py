@@ -44,7 +44,7 @@ class BuiltinExecutor:
         try:
             return Done(0, function(call))
         except PodnetError as error:
-            return Done(1, print_error(error))
+            return Done(1, print_error(error), error=error)
         except Exception as error:  # whatever it is, the calls that undo must still be made
             import traceback
 

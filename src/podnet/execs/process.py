@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import selectors
@@ -36,6 +37,9 @@ _ALLOWED = frozenset(
 # The in-cluster address of the API, for delegates that ask it (calico, whereabouts); and podnet's
 # own settings, for a delegate that calls podnet back.
 _ALLOWED_PREFIXES = ("KUBERNETES_", "PODNET_")
+
+_libc = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 # A plugin that is being replaced cannot be executed for a moment (libcni: 6 times, a second each).
 _BUSY_SECONDS = 2.0
@@ -127,6 +131,15 @@ def find(plugin: str, path: Sequence[str]) -> str | None:
     return None
 
 
+def _die_with_parent() -> None:
+    """Have the kernel end this child when the process that waits for it is killed.
+
+    Otherwise a delegate would go on alone, and could finish its ADD after the DEL that undoes it
+    (prctl(2), PR_SET_PDEATHSIG).
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _start(
     executable: str, environment: dict[str, str], deadline: float
 ) -> subprocess.Popen[bytes]:
@@ -141,6 +154,7 @@ def _start(
                 stderr=subprocess.PIPE,
                 env=environment,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes two system calls
             )
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the environment
             number = error.errno if isinstance(error, OSError) else None

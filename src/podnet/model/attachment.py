@@ -9,6 +9,8 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from podnet.errors import PodnetError
+
 VERBS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
 
 
@@ -65,8 +67,16 @@ class Call:
 
 @frozen
 class Done:
-    """What a plugin said: exit code and the bytes of its two outputs."""
+    """What a plugin said.
+
+    Attributes:
+        exit_code: 0 for success; negative if a signal ended it.
+        stdout: its standard output: a result, or an error object.
+        stderr: its standard error, for people.
+        error: the very error, of a plugin that ran in this process; None of any other.
+    """
 
     exit_code: int
     stdout: bytes = b""
     stderr: bytes = b""
+    error: PodnetError | None = field(default=None, eq=False)

@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 from engine_parts import Lab, macvlan, nad
 
+import podnet
 from podnet import Pod
 from podnet.engine.node import container_id_of
 from podnet.errors import (
     CheckFailedError,
+    Fault,
     InterfaceExistsError,
     InvalidConfigError,
     InvalidEnvironmentError,
     KernelError,
     NetworkNotFoundError,
     PodnetError,
+    PoolExhaustedError,
     RecordError,
     UnknownContainerError,
 )
@@ -247,3 +250,90 @@ def test_an_interface_of_the_name_is_refused_before_anything_is_done(lab: Lab) -
     assert lab.links("/ns/a") == {"net2"}
     assert lab.records() == []
     assert lab.leases() == []
+
+
+def test_settings_that_changed_since_do_not_hide_the_leases(lab: Lab) -> None:
+    """DEL needs nothing but the record: it tells the store."""
+    lab.node.attach("/ns/a", "storage")
+    elsewhere = f"file:{lab.folder}/elsewhere"
+    with podnet.Node(store=elsewhere, state_dir=str(lab.state), kernel=lab.kernel) as other:
+        other.check("/ns/a")
+        other.detach("/ns/a")
+    lab.assert_nothing_is_left()
+
+
+def test_a_store_that_forgets_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, nad("storage", macvlan()))
+    lab.node._house._is_real = True  # as on a machine: interfaces outlive the process
+    for url in ("memory:", "bogus:x"):
+        with podnet.Node(store=url, state_dir=str(lab.state), networks=lab.documents) as node:
+            node._house._kernel = lab.kernel
+            with pytest.raises(InvalidConfigError, match="store"):
+                node.attach("/ns/a", "storage")
+    lab.assert_nothing_is_left()
+
+
+def test_mistakes_of_all_networks_at_once_before_anything_is_done(tmp_path: Path) -> None:
+    steps: list[str] = []
+    lab = Lab(
+        tmp_path,
+        nad("storage", macvlan()),
+        nad("one", macvlan(mode="brigde", ipam={"type": "whereabouts", "range": "10.0.0.0/33"})),
+        nad("two", macvlan(mtu="big")),
+        step=steps.append,
+    )
+    with pytest.raises(InvalidConfigError) as caught:
+        lab.node.attach("/ns/a", "storage, one, two")
+    assert [path for path, _ in caught.value.mistakes] == [
+        "default/one: plugins[0].mode",
+        "default/one: plugins[0].ipam.range",
+        "default/two: plugins[0].mtu",
+    ]
+    assert steps == []
+    lab.assert_nothing_is_left()
+
+
+def test_values_of_any_spelling(lab: Lab) -> None:
+    attached = lab.node.attach(Path("/ns/a"), ["storage@e1", "backup"], pod="web")
+    assert attached.pod == Pod("default", "web")
+    assert [n.interface for n in attached.networks] == ["e1", "net2"]
+    assert lab.node.check(pod="default/web") == (attached,)
+    beginning = attached.container_id[:6]
+    assert lab.node.detach(container_id=beginning) == (attached,)
+
+
+def test_a_beginning_that_fits_two_containers_is_refused(lab: Lab) -> None:
+    lab.node.attach("/ns/a", "storage", container_id="c10")
+    lab.node.attach("/ns/b", "storage", container_id="c11")
+    with pytest.raises(UnknownContainerError, match="c1 is not unique: it begins c10, c11"):
+        lab.node.detach(container_id="c1")
+
+
+def test_nothing_to_attach_is_an_error(lab: Lab) -> None:
+    with pytest.raises(InvalidConfigError, match="there is nothing to attach: no network is named"):
+        lab.node.attach("/ns/a")
+    assert lab.records() == []
+
+
+def test_a_closed_node_says_so(lab: Lab) -> None:
+    lab.node.close()
+    with pytest.raises(PodnetError, match="closed"):
+        lab.node.attach("/ns/a", "storage")
+
+
+def test_the_very_error_of_a_built_in_is_the_cause(lab: Lab) -> None:
+    for number in range(4):
+        lab.kernel.add_sandbox(f"/ns/{number}")
+    tiny = nad("tiny", macvlan(ipam={"type": "whereabouts", "range": "10.0.0.0/30"}))
+    (lab.documents / "tiny.json").write_text(json.dumps(tiny))
+    lab.node.attach("/ns/0", "tiny")
+    lab.node.attach("/ns/1", "tiny")
+    with pytest.raises(PodnetError) as caught:
+        lab.node.attach("/ns/2", "tiny")
+    assert (caught.value.code, caught.value.fault) == (100, Fault.CONFIGURATION)
+    causes = []
+    error: BaseException | None = caught.value
+    while error is not None:
+        causes.append(type(error))
+        error = error.__cause__
+    assert PoolExhaustedError in causes

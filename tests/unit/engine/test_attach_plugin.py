@@ -306,3 +306,18 @@ def test_status_shows_what_a_runtime_made_with_a_single_plugin(plugin: Plugin) -
     (shown,) = plugin.lab.node.status()
     assert (shown.container_id, str(shown.pod)) == ("c9", "team/web")
     assert (shown.networks[0].name, shown.networks[0].ips) == ("direct", ("192.168.60.20/24",))
+
+
+def test_what_a_runtime_made_can_be_checked_and_detached(plugin: Plugin) -> None:
+    config = {**macvlan(), "name": "direct"}
+    call = Call(
+        plugin="macvlan", verb="ADD", container_id="c9", netns="/ns/b", ifname="eth0", config=config
+    )
+    perform(plugin.house, call)
+    (shown,) = plugin.lab.node.check("/ns/b")
+    assert shown.container_id == "c9"
+    plugin.lab.kernel.sandboxes["/ns/b"].addresses["eth0"].clear()
+    with pytest.raises(PodnetError, match=r"192\.168\.60\.20/24"):
+        plugin.lab.node.check(container_id="c9")
+    assert plugin.lab.node.detach(container_id="c9")[0].networks == shown.networks
+    plugin.lab.assert_nothing_is_left()
