@@ -110,6 +110,10 @@ class NetnsMissingError(InvalidNetnsError):
     """The network namespace does not exist, or exists no more (code 8)."""
 
 
+class NotNetnsError(InvalidNetnsError):
+    """What is at the path is no pod's network namespace: another file, or the host's own (code 8)."""
+
+
 class TryAgainLaterError(PodnetError):
     """A passing fault: a retry of the same call can succeed (code 11)."""
 
@@ -183,11 +187,13 @@ class RecordError(PodnetError):
     Attributes:
         place: role, network, container id and interface name that the file's name tells; empty
             texts where it cannot be known.
+        settled: what the record kept was undone, and it was moved aside.
     """
 
     code = 107
     fault = Fault.PODNET
     place: tuple[str, str, str, str] = ("", "", "", "")
+    settled: bool = False
 
 
 class PluginNotFoundError(PodnetError):
@@ -212,3 +218,10 @@ class DelegateError(PodnetError):
     def __init__(self, msg: str, details: str = "", code: int = 999) -> None:
         super().__init__(msg, details)
         self.code = code
+
+
+def together(errors: list[PodnetError]) -> PodnetError:
+    """Return the first of several errors, with the others in its details."""
+    first, *others = errors
+    first.details = "; ".join(filter(None, (first.details, *map(str, others))))
+    return first

@@ -101,6 +101,23 @@ def test_the_demo_ends_with_two_pods_that_ping_and_nothing_left(scratch):
     assert os.listdir(scratch) == []
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_the_demo_prints_on_any_stream(scratch, encoding):
+    done = subprocess.run(
+        [*PODNET, "demo", "-o", "table"],
+        capture_output=True,
+        check=False,
+        timeout=120,
+        cwd="/",
+        env=environment(scratch, PYTHONIOENCODING=encoding),
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.decode(encoding).splitlines()
+    assert "+ checked: kernel and leases are as attached" in lines
+    assert "uplink 192.168.60.1 -- node eth1 +- macvlan -- test-webhook eth1 192.168.60.20" in lines
+    assert any("ping 192.168.60.20 -> 192.168.60.21 over eth1" in line for line in lines)
+
+
 def assert_it_works_in_a_user_namespace(scratch, done):
     if done.returncode == 1 and '"code": 50' in done.stdout:
         pytest.skip(f"no user namespace for users here: {done.stderr}")

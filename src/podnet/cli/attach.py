@@ -10,6 +10,7 @@ from podnet.cli.output import UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from podnet.cli.output import Screen
     from podnet.engine.node import Node
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         attached = node.attach(
             args.netns,
             args.networks,
-            pod=_pod(node, wanted, annotated=args.networks is None),
+            pod=_pod(node, args.files, wanted, annotated=args.networks is None),
             container_id=args.container_id,
             default_network=args.default_network,
         )
@@ -70,18 +71,24 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     return 0
 
 
-def _pod(node: Node, wanted: Pod | None, *, annotated: bool) -> Pod | None:
+def _pod(
+    node: Node, files: Sequence[str] | None, wanted: Pod | None, *, annotated: bool
+) -> Pod | None:
     """Choose the pod: the one asked for, or the only one of the files.
 
     Args:
         node: holds the manifests.
+        files: the manifests that were named; none leaves the configured ones.
         wanted: the pod that was named.
         annotated: whether the networks come from the pod's annotation.
 
     Raises:
         UsageError: it must be named, and the message lists the choice, or it is not there.
+        PodnetError: a file is broken, or a pod is in two files.
     """
     pods = node.pods()
+    if annotated and not pods and not files:
+        raise UsageError("nothing says which networks to attach: -f or --networks is needed")
     names = ", ".join(sorted(map(str, pods)))
     if wanted is not None:
         found = next(

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from podnet.engine.attached import Attached
 
+# An id that podnet made of a short name fits; a runtime's has 64 digits, of which people use 12.
+_ID_LIMIT, _ID_START = 26, 12
+
 _STAGES = {"intent": "unfinished", "done": "attached"}
 
 
@@ -53,13 +56,20 @@ def listing(attachments: Iterable[Attached]) -> Table:
     """Return the table of a whole node: the pod is named in its first row only."""
     rows: list[tuple[str | tuple[str, ...], ...]] = []
     for one in attachments:
-        head = (str(one.pod or "-"), one.container_id[:13], _STAGES.get(one.stage, one.stage))
+        head = (str(one.pod or "-"), _short(one.container_id), _STAGES.get(one.stage, one.stage))
         rows += [
             ((head if i == 0 else ("", "", "")) + (n.interface, n.name, n.type, tuple(n.ips)))
             for i, n in enumerate(one.networks)
         ] or [(*head, "", "", "", ())]
     columns = ("pod", "container", "stage", "interface", "network", "type", "addresses")
     return Table(columns, rows)
+
+
+def _short(container_id: str) -> str:
+    """Return the id, or its beginning with a mark that something is missing."""
+    if len(container_id) <= _ID_LIMIT:
+        return container_id
+    return f"{container_id[:_ID_START]}…"
 
 
 def label(attached: Attached) -> str:

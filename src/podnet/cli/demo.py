@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from contextlib import closing
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -13,6 +14,7 @@ from attrs import frozen
 from podnet.cli.output import Table, add_output_option, guarded
 from podnet.cli.ping import ping
 from podnet.cli.sandbox import in_child, isolate
+from podnet.errors import DecodingError
 
 if TYPE_CHECKING:
     import argparse
@@ -73,7 +75,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:  # noqa: ARG001 - every command's signature
-    """Play the demo in a child process, so that it ends with it whatever happens."""
+    """Play the demo in a child process, so that it ends with it whatever happens.
+
+    Raises:
+        DecodingError: its manifests cannot be read without PyYAML.
+    """
+    if find_spec("yaml") is None:
+        raise DecodingError(
+            "the demo's manifests are YAML, and PyYAML is not installed",
+            "pip install 'podnet[cli]'",
+        )
     with tempfile.TemporaryDirectory(prefix="podnet-demo-") as root:
         return in_child(lambda: guarded(screen, lambda: _play(root, screen)))
 

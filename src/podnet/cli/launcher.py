@@ -46,12 +46,14 @@ def render(python: str, search: str | None = None) -> str:
         search: folder to import podnet from; None finds out whether one is needed.
 
     Raises:
-        IOFailureError: there is no interpreter that could be named.
+        IOFailureError: there is no interpreter that could be named, or it cannot be run.
     """
     if not python or not os.path.isabs(python) or not python.isprintable():
-        raise IOFailureError(f"the Python interpreter has no usable path: {python!r}")
+        raise IOFailureError(
+            f"the Python interpreter has no usable path: {python!r}", "the executable starts it"
+        )
     if search is None:
-        search = _source_folder()
+        search = _source_folder(python)
     path = f"sys.path.insert(0, {search!r})\n" if search else ""
     return _shebang(python) + _BODY % path
 
@@ -78,20 +80,27 @@ def place(folder: str, name: str, text: str | None) -> None:
         text: what to write; None makes a link to ``MAIN``.
 
     Raises:
-        OSError: the folder cannot be written.
+        IOFailureError: the folder cannot be written.
     """
-    # A folder of our own beside the target: a free name for the link, and the same file system.
-    with tempfile.TemporaryDirectory(prefix=".podnet-", dir=folder) as own:
-        fresh = os.path.join(own, name)
-        if text is None:
-            os.symlink(MAIN, fresh)
-        else:
-            with open(fresh, "x", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(text)
-                os.fchmod(file.fileno(), 0o755)
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(fresh, os.path.join(folder, name))
+    try:
+        # A folder of our own beside the target: a free name for the link, the same file system.
+        with tempfile.TemporaryDirectory(prefix=".podnet-", dir=folder) as own:
+            fresh = os.path.join(own, name)
+            _write(fresh, text)
+            os.replace(fresh, os.path.join(folder, name))
+    except OSError as error:
+        raise IOFailureError(f"cannot write {name} into {folder}", error.strerror or "") from error
+
+
+def _write(path: str, text: str | None) -> None:
+    if text is None:
+        os.symlink(MAIN, path)
+        return
+    with open(path, "x", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+        os.fchmod(file.fileno(), 0o755)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _shebang(python: str) -> str:
@@ -104,20 +113,25 @@ def _shebang(python: str) -> str:
     return f"#!/bin/sh\n'''exec' \"{quoted}\" -I \"$0\" \"$@\"\n' '''"
 
 
-def _source_folder() -> str:
+def _source_folder(python: str) -> str:
     """Return the folder to import podnet from where an isolated interpreter would not find it.
 
     That is so for a source tree on PYTHONPATH; empty where podnet is installed.
     """
     import subprocess
-    import sys
 
     import podnet
 
     here = os.path.dirname(os.path.dirname(os.path.abspath(podnet.__file__)))
     probe = "import podnet, sys; sys.stdout.write(podnet.__file__ or '')"
-    seen = subprocess.run(
-        [sys.executable, "-I", "-c", probe], capture_output=True, text=True, check=False, cwd="/"
-    )
+    try:
+        seen = subprocess.run(
+            [python, "-I", "-c", probe], capture_output=True, text=True, check=False, cwd="/"
+        )
+    except OSError as error:
+        raise IOFailureError(
+            f"cannot run {python}, the Python interpreter that the plugins are to start",
+            error.strerror or "",
+        ) from error
     found = os.path.dirname(os.path.dirname(seen.stdout))
     return "" if seen.returncode == 0 and os.path.samefile(found or "/", here) else here

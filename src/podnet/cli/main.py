@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ COMMANDS = {
     "plugin": "install, remove or list the CNI executables",
 }
 
+_OWN = ("-h", "--help", "--version")
+
 _EPILOG = """\
 example:
   podnet demo
@@ -27,7 +30,7 @@ example:
 
 environment:
   PODNET_STATE_DIR  where the state is kept (/var/lib/podnet)
-  PODNET_STORE      URL of the address store (file:… below the state)
+  PODNET_STORE      URL of the address store (files below the state)
   PODNET_CONFIG     configuration file (/etc/cni/net.d/podnet.d/podnet.conf)
   NO_COLOR          draw without colours
 """
@@ -43,13 +46,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for an error, 2 for wrong usage, 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as `podnet status >&-` does
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - to the end
     # Options before the command take no value, so the first other word is the command.
     command = next((word for word in arguments if not word.startswith("-")), "")
-    args = _parser(command).parse_args(arguments)
+    parser = _parser(command)
+    _check_order(parser, arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # The usage of the command it was given to, not that of all commands.
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     from podnet.cli.output import Screen, guarded
 
     screen = Screen(args.output)
     return guarded(screen, lambda: int(args.run(args, screen)))
+
+
+def _check_order(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Refuse a command's option in front of it: argparse would take its value for the command."""
+    first = arguments[0] if arguments else ""
+    if not first.startswith("-") or any(own.startswith(first) for own in _OWN):
+        return
+    command = next((word for word in arguments if word in COMMANDS), "COMMAND")
+    parser.error(f"options come after the command: podnet {command} {first} ...")
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
@@ -75,7 +95,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
         )
         if name == command:
             module: Any = import_module(f"podnet.cli.{name}")
-            child.set_defaults(run=module.run)
+            child.set_defaults(run=module.run, parser=child)
             module.configure(child)
     return parser
 

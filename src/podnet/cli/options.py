@@ -28,7 +28,11 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that name an existing attachment."""
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--netns", metavar="PATH", help="path of the network namespace")
-    group.add_argument("--container-id", metavar="ID", help="the container's id")
+    group.add_argument(
+        "--container-id",
+        metavar="ID",
+        help="the container's id, or a beginning of it that no other id has",
+    )
     group.add_argument("--pod", metavar="NS/NAME", help="the pod")
 
 
@@ -40,7 +44,8 @@ def target(args: argparse.Namespace) -> dict[str, Any]:
     """
     return {
         "netns": args.netns,
-        "container_id": args.container_id,
+        # As `podnet status` shows the beginning of a long one.
+        "container_id": args.container_id and args.container_id.removesuffix("…"),
         "pod": None if args.pod is None else parse_pod(args.pod),
     }
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from attrs import frozen
 
+from podnet.cli.letters import encodable, printable
 from podnet.errors import DecodingError, IOFailureError, PodnetError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
     from rich.table import Table as Drawn
@@ -28,13 +30,17 @@ MODES = ("auto", "table", "json")
 Cell = str | tuple[str, ...]
 
 _STYLES = {"good": "green", "bad": "bold red", "note": "dim", "head": "bold"}
-_MARKS = {"good": ("✓", "+"), "bad": ("✗", "!"), "note": ("·", "-")}
+_MARKS = {"good": "✓", "bad": "✗", "note": "·"}
 
 
 class UsageError(PodnetError):
     """The arguments do not fit together or do not fit the files (code 4, exit status 2)."""
 
     code = 4
+
+
+class OutputError(IOFailureError):
+    """Standard output cannot be written (code 5): there is no use in printing that there."""
 
 
 @frozen
@@ -50,13 +56,6 @@ class Table:
     columns: tuple[str, ...]
     rows: Sequence[tuple[Cell, ...]]
     title: str = ""
-
-
-def printable(text: str) -> str:
-    """Escape what a terminal would obey: names come from files that others wrote."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def plain(table: Table) -> str:
@@ -91,15 +90,16 @@ class Screen:
     def document(self, document: object) -> None:
         """Print a JSON document; nothing where people read."""
         if self.json:
-            print(json.dumps(document, indent=2), file=self._out, flush=True)
+            self._print(json.dumps(document, indent=2))
 
     def table(self, table: Table) -> None:
         """Draw a table; nothing where programs read."""
         if self.json:
             return
         console = self._terminal()
+        table = self._fitted(table)
         if console is None:
-            print(plain(table), file=self._out, flush=True)
+            self._print(plain(table))
             return
         from rich.console import Console
         from rich.measure import Measurement
@@ -118,7 +118,8 @@ class Screen:
         # believes 80 columns, whatever the width, unless it is told the height as well.
         width, height = max(width, console.width), console.height
         wide = Console(file=self._out, highlight=False, width=width, height=height)
-        wide.print(drawn)
+        with self._writing():
+            wide.print(drawn)
 
     def say(self, text: str = "", style: str = "") -> None:
         """Print lines for people.
@@ -131,14 +132,16 @@ class Screen:
             return
         text = "\n".join(map(printable, text.split("\n")))
         if style in _MARKS:
-            text = f"{self._mark(style)} {text}"
+            text = f"{_MARKS[style]} {text}"
+        text = encodable(text, self._out.encoding)
         console = self._terminal()
         if console is None:
-            print(text, file=self._out, flush=True)
+            self._print(text)
             return
         from rich.text import Text
 
-        console.print(Text(text, style=_STYLES.get(style, "")), soft_wrap=True)
+        with self._writing():
+            console.print(Text(text, style=_STYLES.get(style, "")), soft_wrap=True)
 
     def error(self, error: PodnetError) -> None:
         """Print an error: one line on standard error, and the JSON error object where asked."""
@@ -147,8 +150,16 @@ class Screen:
 
     def complain(self, text: str) -> None:
         """Print one line about an error on standard error."""
-        line = printable(" ".join(text.split()))
-        print(f"podnet: error: {line}", file=self._err, flush=True)
+        line = encodable(printable(" ".join(text.split())), self._err.encoding)
+        try:
+            print(f"podnet: error: {line}", file=self._err, flush=True)
+        except OSError:
+            # Nobody is left to tell; the exit status still does.
+            _forget(self._err)
+
+    def forget(self) -> None:
+        """Drop what standard output did not take: Python would try again at exit, and complain."""
+        _forget(self._out)
 
     def _terminal(self) -> Console | None:
         """Return rich's console where a terminal is drawn on and rich is there."""
@@ -163,13 +174,41 @@ class Screen:
         self._console = Console(file=self._out, highlight=False)
         return self._console
 
-    def _mark(self, style: str) -> str:
-        pretty, simple = _MARKS[style]
+    def _fitted(self, table: Table) -> Table:
+        """Return the table without what the output's encoding lacks, for columns to be aligned."""
+
+        def fit(text: str) -> str:
+            return encodable(printable(text), self._out.encoding)
+
+        rows = [tuple(tuple(map(fit, _lines(cell))) for cell in row) for row in table.rows]
+        return Table(table.columns, rows, fit(table.title))
+
+    def _print(self, text: str) -> None:
+        with self._writing():
+            print(text, file=self._out, flush=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tell a failure to print from those of the work.
+
+        Raises:
+            OutputError: it failed.
+            BrokenPipeError: the reader left.
+        """
         try:
-            pretty.encode(self._out.encoding or "ascii")
-        except (UnicodeEncodeError, LookupError):
-            return simple
-        return pretty
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError("cannot write standard output", error.strerror or "") from error
+
+
+def _forget(stream: TextIO) -> None:
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):
+        return  # no file: nothing is kept for one
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 _COLUMN_STYLES = {
@@ -211,7 +250,22 @@ def guarded(screen: Screen, work: Callable[[], int]) -> int:
         What ``work`` returned; 1 for an error, 2 for a usage error, 130 for an interrupt.
     """
     try:
+        return _judged(screen, work)
+    except OutputError as error:
+        screen.forget()
+        screen.complain(str(error))
+    except BrokenPipeError:
+        screen.forget()  # the reader left, as in `podnet status | head`
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def _judged(screen: Screen, work: Callable[[], int]) -> int:
+    try:
         return work()
+    except (OutputError, BrokenPipeError):
+        raise
     except UsageError as error:
         screen.error(error)
         return 2
@@ -223,14 +277,9 @@ def guarded(screen: Screen, work: Callable[[], int]) -> int:
         screen.error(
             DecodingError(f"{_EXTRAS[error.name]} is not installed", "pip install 'podnet[cli]'")
         )
-    except BrokenPipeError:
-        # The reader left (`podnet status | head`); Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         what = error.strerror or str(error)
         screen.error(IOFailureError(f"{error.filename}: {what}" if error.filename else what))
-    except KeyboardInterrupt:
-        return 130
     return 1
 
 

@@ -79,15 +79,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
                 "--force", action="store_true", help="replace files that are not podnet's"
             )
         add_output_option(child)
+        child.set_defaults(parser=child)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     """Do the verb."""
+    names = () if args.verb == "list" else _checked(args.names)
+    if args.bin_dir is not None and not os.path.isdir(args.bin_dir):
+        raise IOFailureError(f"--bin-dir {args.bin_dir} is not a folder")
     if args.verb == "list":
         return _list(args.bin_dir, screen)
-    names = _checked(args.names)
-    if not os.path.isdir(args.bin_dir):
-        raise IOFailureError(f"--bin-dir {args.bin_dir} is not a folder")
     if args.verb == "install":
         return _install(args.bin_dir, names, screen, force=args.force)
     return _uninstall(args.bin_dir, names, screen)

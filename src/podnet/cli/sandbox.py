@@ -87,7 +87,7 @@ class Machine:
 
         there = open_netns(path, allow_host=True)
         try:
-            with entered(there):
+            with entered(there, path):
                 yield
         finally:
             os.close(there)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 An attachment that is "unfinished" was interrupted; `podnet detach` takes down what it made.
+A long container id is shown by its beginning, which `detach` and `check` take as well; with
+--output json it is whole.
 
 example:
   podnet status --output json

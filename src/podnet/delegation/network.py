@@ -53,7 +53,14 @@ def resolve(
     if text.strip():
         what = f"spec.config of network definition {namespace}/{name}"
         return conflist(_decode(text, what), name, what)
-    return find_on_disk(name, on_disk)
+    found, unreadable = _named(name, on_disk)
+    if found is None:
+        raise NetworkNotFoundError(
+            f"network definition {namespace}/{name} has no spec.config, "
+            f"and no file of the CNI configuration folder has the name {name}",
+            unreadable,
+        )
+    return found
 
 
 def conflist(document: Mapping[str, object], name: str, what: str) -> NetworkConfigList:
@@ -94,6 +101,18 @@ def find_on_disk(name: str, on_disk: Sequence[tuple[str, bytes]]) -> NetworkConf
         InvalidConfigError, IncompatibleVersionError: the file of that name has mistakes.
         NetworkNotFoundError: there is none; details list unreadable files.
     """
+    found, unreadable = _named(name, on_disk)
+    if found is None:
+        raise NetworkNotFoundError(
+            f"no network is named {name}: neither a network definition nor a file of the CNI "
+            "configuration folder has the name",
+            unreadable,
+        )
+    return found
+
+
+def _named(name: str, on_disk: Sequence[tuple[str, bytes]]) -> tuple[NetworkConfigList | None, str]:
+    """Return the on-disk network of that name, and what is to be told of unreadable files."""
     unreadable = []
     lists = [each for each in on_disk if each[0].endswith(".conflist")]
     singles = [each for each in on_disk if each[0].endswith((".conf", ".json"))]
@@ -104,11 +123,8 @@ def find_on_disk(name: str, on_disk: Sequence[tuple[str, bytes]]) -> NetworkConf
             unreadable.append(error.msg)
             continue
         if Reader(document).value("name") == name:
-            return conflist(document, name, filename)
-    raise NetworkNotFoundError(
-        f"no network is named {name}: neither inline nor among the files of the CNI configuration",
-        "; ".join(unreadable),
-    )
+            return conflist(document, name, filename), ""
+    return None, "; ".join(unreadable)
 
 
 def resource_name(definition: bytes) -> str:

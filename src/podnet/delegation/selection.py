@@ -65,13 +65,13 @@ class NetworkSelection:
         return f"{self.namespace}/{self.name}" + (f"@{self.interface}" if self.interface else "")
 
 
-def parse_networks(text: str, namespace: str = "default") -> tuple[NetworkSelection, ...]:
+def parse_networks(text: str | None, namespace: str = "default") -> tuple[NetworkSelection, ...]:
     """Return what a ``k8s.v1.cni.cncf.io/networks`` annotation selects, in its order.
 
     Args:
         text: the annotation's value: ``[<namespace>/]<name>[@<interface>]`` separated by commas,
             or a JSON list of objects. Which of the two is told as Multus tells it: JSON has one
-            of ``[``, ``{`` and ``"``. An empty value selects nothing.
+            of ``[``, ``{`` and ``"``. An empty value selects nothing, nor does a missing one, None.
         namespace: the pod's namespace, where networks without one of their own are looked up.
 
     Raises:
@@ -79,6 +79,7 @@ def parse_networks(text: str, namespace: str = "default") -> tuple[NetworkSelect
             such as ``[1].mac`` (NPWG 4.1.2).
     """
     mistakes: Mistakes = []
+    text = text or ""
     if fault := read.namespace_fault(namespace):
         mistakes.append(("namespace", fault))
     if any(mark in text for mark in '[{"'):

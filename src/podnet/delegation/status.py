@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, field, frozen
 
+from podnet.errors import InvalidConfigError
 from podnet.model.result import DNS
 from podnet.model.wire import print_json
 
@@ -38,6 +39,40 @@ _DEVICE_KINDS = {
 _DEVICE_KEYS = ("type", "version", *_DEVICE_KINDS)
 
 
+def _ips(values: Iterable[object]) -> tuple[str, ...]:
+    return _texts("ips", values)
+
+
+def _gateway(values: Iterable[object]) -> tuple[str, ...]:
+    return _texts("gateway", values)
+
+
+def _texts(path: str, values: Iterable[object]) -> tuple[str, ...]:
+    """Return addresses as text, be they text or values of podnet, ipaddress or netaddr.
+
+    Raises:
+        InvalidConfigError: it is one of them and no list, or something else is in it.
+    """
+    # One text, or one network of ipaddress, is a run of values, too, and never what was meant.
+    if (
+        isinstance(values, str | bytes)
+        or hasattr(values, "version")
+        or not hasattr(values, "__iter__")
+    ):
+        wrong = [(path, f"must be a list of addresses, not {str(values)!r}")]
+        found: tuple[object, ...] = ()
+    else:
+        found = tuple(values)
+        wrong = [
+            (f"{path}[{n}]", f"{each!r} is not an address")
+            for n, each in enumerate(found)
+            if not (isinstance(each, str) or hasattr(each, "version"))
+        ]
+    if wrong:
+        raise InvalidConfigError("network status cannot be", tuple(wrong))
+    return tuple(map(str, found))
+
+
 @frozen(kw_only=True)
 class NetworkStatus:
     """One entry of the annotation: an interface of the pod (section 5.3).
@@ -45,24 +80,28 @@ class NetworkStatus:
     Attributes:
         name: the network, ``<namespace>/<definition>`` or its configuration's name.
         interface: name in the sandbox; empty if there is none to name.
-        ips: addresses, without prefix length as Multus prints them.
+        ips: addresses, without prefix length as Multus prints them; given as text, or as values
+            of ipaddress or netaddr.
         mac: hardware address; empty if unknown.
         mtu: bytes; 0 if unknown.
         default: whether it is the interface of the pod's default network.
         dns: what the network tells.
         device_info: what is known of its device; None without one.
-        gateway: gateways of its default routes.
+        gateway: gateways of its default routes; given like ``ips``.
+
+    Raises:
+        InvalidConfigError: ``ips`` or ``gateway`` is no list of addresses.
     """
 
     name: str
     interface: str = ""
-    ips: tuple[str, ...] = ()
+    ips: tuple[str, ...] = field(default=(), converter=_ips)
     mac: str = ""
     mtu: int = 0
     default: bool = False
     dns: DNS = field(factory=DNS)
     device_info: Mapping[str, object] | None = None
-    gateway: tuple[str, ...] = ()
+    gateway: tuple[str, ...] = field(default=(), converter=_gateway)
 
 
 def render_network_status(entries: Iterable[NetworkStatus]) -> str:

@@ -1,45 +1,38 @@
-"""Attach, detach, check and collect sandboxes: loops around the delegate machine."""
+"""Attach, detach and check sandboxes."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 
 from podnet.delegation.chain import Adding
 from podnet.delegation.plan import Sandbox, Standing, plugin_call
-from podnet.delegation.sweep import Checking, Collecting, Deleting
+from podnet.delegation.sweep import Checking, Deleting
 from podnet.engine.attached import Attached, describe, listed, pod_of, standings, to_body
+from podnet.engine.driving import drive, site
 from podnet.engine.gateway import move_default_route
 from podnet.engine.journal import Record
+from podnet.engine.lifting import lifted
 from podnet.engine.planning import Request, planned, selection_of
-from podnet.engine.registry import PLUGINS
-from podnet.errors import InterfaceExistsError, InvalidConfigError, PodnetError, RecordError
+from podnet.errors import InterfaceExistsError, InvalidConfigError, PodnetError, together
 from podnet.model.facts import Probe
 from podnet.model.ops import LinkName, Place
-from podnet.model.printing import result_document
 from podnet.model.reader import Reader
-from podnet.model.result import Interface, Result
-from podnet.model.versions import SINCE, allows, requires_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from podnet.delegation.plan import Attachment
     from podnet.engine.house import House
-    from podnet.model.attachment import Call, Done
-    from podnet.model.conflist import NetworkConfigList
 
 __all__ = [
     "Attached",
     "Request",
     "attach",
     "check",
-    "collect",
     "describe",
     "detach",
-    "drive",
     "key",
     "listed",
     "selection_of",
@@ -47,17 +40,6 @@ __all__ = [
 
 _FOR_ADDING = 0.7
 """Share of a call's time that adding may take; what is left is for undoing it."""
-
-_LEAST = 5.0
-"""Seconds every call gets however late it is: an undo that is not tried leaves something."""
-
-
-class Machine(Protocol):
-    """A delegate machine: hands out calls and takes what became of them."""
-
-    def next(self) -> Call | None: ...
-
-    def feed(self, outcome: Done | PodnetError) -> None: ...
 
 
 def key(record: Record) -> tuple[str, str, str, str]:
@@ -99,21 +81,31 @@ def attach(house: House, request: Request) -> Attached:
     )
     house.step("journal.intend")
     house.journal.intend(record)
-    drive(house, machine, request.timeout * _FOR_ADDING)
+    with house.within(request.network, request.container_id, request.ifname):
+        return _make(house, record, machine, attachments)
+
+
+def _make(
+    house: House, record: Record, machine: Adding, attachments: tuple[Attachment, ...]
+) -> Attached:
+    """Do what the record intends, or undo it."""
+    drive(house, machine, share=_FOR_ADDING)
     if machine.failure is not None:
-        _settle(house, record, machine.unclean)
+        _settle(house, record, machine.failure, machine.unclean)
         raise machine.failure
+    pod = pod_of(record)
     try:
         made = move_default_route(house, record.netns, machine.made)
-    except PodnetError:
-        undo = Deleting(machine.made, _sandbox(record))
-        drive(house, undo, record.timeout)
-        _settle(house, record, undo.failed)
+        done = evolve(record, stage="done", body=to_body(pod, attachments, made))
+        attached = describe(done)
+        house.step("journal.finish")
+        house.journal.finish(done)
+    except PodnetError as error:
+        undo = Deleting(machine.made, site(house, record))
+        drive(house, undo)
+        _settle(house, record, error, undo.failed)
         raise
-    done = evolve(record, stage="done", body=to_body(request.pod, attachments, made))
-    house.step("journal.finish")
-    house.journal.finish(done)
-    return describe(done)
+    return attached
 
 
 def validate(house: House, attachments: Iterable[Attachment], sandbox: Sandbox) -> None:
@@ -146,9 +138,9 @@ def detach(house: House, record: Record) -> None:
     Raises:
         PodnetError: something could not be undone; the record is kept for a retry.
     """
-    machine = Deleting(standings(record), _sandbox(record))
+    machine = Deleting(standings(record), site(house, record))
     with house.at_store(record.store):
-        drive(house, machine, record.timeout)
+        drive(house, machine)
     if machine.failure is not None:
         raise machine.failure
     house.step("journal.forget")
@@ -161,111 +153,17 @@ def check(house: House, record: Record) -> None:
     Raises:
         PodnetError: what differs, by plugin and network.
     """
-    machine = Checking([lifted(each, "CHECK") for each in standings(record)], _sandbox(record))
+    sandbox = Sandbox(
+        container_id=record.container_id,
+        netns=record.netns,
+        path=tuple(record.path),
+        timeout=record.timeout,
+    )
+    machine = Checking([lifted(each, "CHECK") for each in standings(record)], sandbox)
     with house.at_store(record.store):
-        drive(house, machine, record.timeout)
+        drive(house, machine)
     if machine.failure is not None:
         raise machine.failure
-
-
-def collect(house: House, network: str, valid: frozenset[tuple[str, str]]) -> tuple[Record, ...]:
-    """Detach all sandboxes of a network that are not valid, then let every delegate collect.
-
-    The caller holds the lock that excludes ADD and DEL.
-
-    Args:
-        house: the parts.
-        network: CNI network name that the runtime knows the sandboxes by.
-        valid: (container id, interface name) pairs that the runtime still has.
-
-    Returns:
-        The records of what was detached.
-
-    Raises:
-        PodnetError: some could not be undone or read; all others are.
-    """
-    house.journal.tidy()
-    gone: list[Record] = []
-    kept: list[Record] = []
-    errors: list[PodnetError] = []
-    for record in house.journal.all("sandbox"):
-        if isinstance(record, RecordError):
-            errors.append(record)
-        elif record.network != network or (record.container_id, record.ifname) in valid:
-            kept.append(record)
-        else:
-            try:
-                detach(house, record)
-                gone.append(record)
-            except PodnetError as error:
-                errors.append(error)
-                kept.append(record)
-    # A record that cannot be read may be of a live sandbox, whose interfaces every delegate would
-    # take for left-overs.
-    if not any(isinstance(error, RecordError) for error in errors):
-        errors += _collect_delegates(house, gone, kept)
-    if errors:
-        raise _together(errors)
-    return tuple(gone)
-
-
-def _collect_delegates(house: House, gone: list[Record], kept: list[Record]) -> list[PodnetError]:
-    """Run GC of every network that a record names, with the attachments that are kept."""
-    networks: dict[str, NetworkConfigList] = {}
-    live: dict[str, list[tuple[str, str]]] = {}
-    paths: dict[str, None] = {}
-    for records, stays in ((gone, False), (kept, True)):
-        for record in records:
-            paths |= dict.fromkeys(record.path)
-            for standing in standings(record):
-                attachment = lifted(standing, "GC").attachment
-                name = attachment.config.name
-                networks.setdefault(name, attachment.config)
-                pairs = live.setdefault(name, [])
-                if stays:
-                    pairs.append((record.container_id, attachment.ifname))
-    timeout = house.settings.timeout
-    machine = Collecting(
-        [(config, live[name]) for name, config in networks.items()],
-        Sandbox(path=tuple(paths), timeout=timeout),
-    )
-    drive(house, machine, timeout)
-    return [machine.failure] if machine.failure is not None else []
-
-
-def lifted(standing: Standing, verb: str) -> Standing:
-    """Return an attachment in a version that has the verb, if podnet itself makes all of it.
-
-    A network of version 0.3.1 knows neither CHECK nor GC, and an executable must not be called
-    with them. Built-ins can do both whatever the version says, and people expect it of
-    ``podnet check`` and of what a crash left behind.
-    """
-    config = standing.attachment.config
-    since = SINCE[verb]
-    if allows(config.cni_version, verb) or not all(_is_builtin(p) for p in config.plugins):
-        return standing
-    document = standing.document
-    if standing.result is not None:
-        document = result_document(_whole_result(standing), since)
-    newer = evolve(standing.attachment, config=evolve(config, cni_version=since))
-    return evolve(standing, attachment=newer, document=document)
-
-
-def _whole_result(standing: Standing) -> Result:
-    """Return the result with the interface that versions up to 0.2.0 have no word for."""
-    result = standing.result or Result()
-    if not requires_address(standing.attachment.config.cni_version):
-        return result
-    # CHECK gets the path of the namespace by itself: here it only tells inside from outside.
-    interface = Interface(standing.attachment.ifname, sandbox="sandbox")
-    ips = tuple(evolve(ip, interface=0) for ip in result.ips)
-    return evolve(result, interfaces=(interface,), ips=ips)
-
-
-def _is_builtin(plugin: Mapping[str, object]) -> bool:
-    reader = Reader(plugin)
-    ipam = reader.section("ipam").string("type")
-    return reader.string("type") in PLUGINS and (not ipam or ipam in PLUGINS)
 
 
 def _clear_the_way(house: House, request: Request) -> None:
@@ -303,49 +201,18 @@ def _look(house: House, request: Request, attachments: tuple[Attachment, ...]) -
     return identity
 
 
-def drive(house: House, machine: Machine, seconds: float) -> None:
-    """Run the calls a machine hands out until it has none left.
+def _settle(
+    house: House, record: Record, failure: PodnetError, unclean: tuple[Attachment, ...]
+) -> None:
+    """Forget a failed ADD whose undoing went well; keep what still needs a DEL.
 
-    Args:
-        house: the parts.
-        machine: decides what is called next.
-        seconds: what all calls together may take.
+    That this fails as well is told with the failure: the record stays, and DEL finds it.
     """
-    deadline = time.monotonic() + seconds
-    while (call := machine.next()) is not None:
-        left = max(deadline - time.monotonic(), _LEAST)
-        house.step(f"{call.verb} {call.plugin} {call.ifname}".rstrip())
-        try:
-            outcome: Done | PodnetError = house.executor.run(
-                evolve(call, timeout=min(call.timeout, left))
-            )
-        except PodnetError as error:
-            outcome = error
-        machine.feed(outcome)
-
-
-def _settle(house: House, record: Record, unclean: tuple[Attachment, ...]) -> None:
-    """Forget a failed ADD whose undoing went well; keep what still needs a DEL."""
-    if not unclean:
+    try:
+        if unclean:
+            house.journal.finish(evolve(record, body=to_body(pod_of(record), unclean)))
+            return
         house.step("journal.forget")
         house.journal.forget(*key(record))
-        return
-    house.journal.finish(evolve(record, body=to_body(pod_of(record), unclean)))
-
-
-def _sandbox(record: Record) -> Sandbox:
-    return Sandbox(
-        container_id=record.container_id,
-        netns=record.netns,
-        path=tuple(record.path),
-        timeout=record.timeout,
-    )
-
-
-def _together(errors: list[PodnetError]) -> PodnetError:
-    """Return the first error with the others in its details."""
-    first = errors[0]
-    others = "; ".join(str(error) for error in errors[1:])
-    if others:
-        first.details = f"{first.details}; {others}" if first.details else others
-    return first
+    except PodnetError as error:
+        together([failure, error])

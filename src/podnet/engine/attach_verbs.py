@@ -10,6 +10,8 @@ from podnet.delegation.plan import Sandbox
 from podnet.delegation.selection import DEFAULT_NETWORK_ANNOTATION
 from podnet.delegation.sweep import Reporting
 from podnet.engine import attach as attaching
+from podnet.engine.collecting import collect
+from podnet.engine.driving import drive
 from podnet.engine.planning import Request, planned
 from podnet.engine.recovery import recover
 from podnet.errors import (
@@ -97,7 +99,7 @@ class AttachPlugin:
         valid = valid_attachments(call.config)
         if valid is None:
             return
-        attaching.collect(self._house, _network(call), frozenset(valid))
+        collect(self._house, _network(call), frozenset(valid))
 
     def status(self, call: Call) -> None:
         """Tell whether ADD can be served, for every network the configuration names.
@@ -112,7 +114,7 @@ class AttachPlugin:
         request = self._request(call, config)
         sandbox = Sandbox(path=request.path, timeout=call.timeout)
         machine = Reporting(self._networks(request), sandbox)
-        attaching.drive(self._house, machine, call.timeout)
+        drive(self._house, machine)
         if machine.failure is not None:
             raise machine.failure
 

@@ -63,8 +63,10 @@ class House:
         self._kernel = kernel
         self._owned = ExitStack()
         self._closed = False
+        self._deadline: ContextVar[float] = ContextVar("end of the call's time", default=0.0)
         self._parent: ContextVar[tuple[str, ...]] = ContextVar("sandbox being served", default=())
         self._url: ContextVar[str] = ContextVar("store of the record being served", default="")
+        self._in_sandbox: ContextVar[bool] = ContextVar("a sandbox is being served", default=False)
         self._held: ContextVar[str] = ContextVar("role of the call being served", default="")
 
     def __enter__(self) -> House:
@@ -181,6 +183,18 @@ class House:
         target = registry.PLUGINS.get(name)
         return None if target is None else registry.resolve(target)(self, name)
 
+    def time_left(self) -> float:
+        """Return the seconds that the call being served has left; all of them if none is."""
+        deadline = self._deadline.get()
+        if not deadline:
+            return self.settings.timeout
+        return max(deadline - time.monotonic(), 0.0)
+
+    @property
+    def served_by_sandbox(self) -> bool:
+        """Whether a plugin of the role ``sandbox`` is being served, or calls the one that is."""
+        return bool(self._in_sandbox.get())
+
     def may_delegate(self, role: str) -> bool:
         """Tell whether the plugin being served may call one of that role.
 
@@ -203,15 +217,21 @@ class House:
         folder = os.path.join(self.settings.state_dir, "locks")
         disk.make_private_dir(folder)
         with ExitStack() as held:
+            if not self._deadline.get():
+                # Waiting for locks is part of a call's time.
+                started = self._deadline.set(time.monotonic() + call.timeout)
+                held.callback(self._deadline.reset, started)
             alone = call.verb == "GC"
             whole = os.path.join(folder, role)
-            held.enter_context(disk.Lock(whole, shared=not alone, timeout=call.timeout))
+            held.enter_context(disk.Lock(whole, shared=not alone, timeout=self.time_left()))
             if call.container_id:
                 digest = hashlib.blake2b(call.container_id.encode(), digest_size=2).digest()
                 stripe = os.path.join(folder, f"{role}.{int.from_bytes(digest) % _STRIPES:02x}")
-                held.enter_context(disk.Lock(stripe, shared=False, timeout=call.timeout))
+                held.enter_context(disk.Lock(stripe, shared=False, timeout=self.time_left()))
             token = self._held.set(role)
+            whole_token = self._in_sandbox.set(self._in_sandbox.get() or role == "sandbox")
             try:
                 yield
             finally:
+                self._in_sandbox.reset(whole_token)
                 self._held.reset(token)

@@ -116,7 +116,8 @@ class IpamPlugin:
             inside = [ip for ip in hints if any(ip in pool.network for pool in pools)]
             # A hint only: unless it accounts for every pool, look everywhere.
             known = inside if len(inside) >= len(pools) else ()
-            ipam.release(owner, pool=domain, hints=known)
+            # Another network's attachment may have the same name: it is why ADD was refused.
+            ipam.release(owner, pool=domain, network=config.name, hints=known)
 
     def check(self, call: Call) -> None:
         """Compare the previous result with the leases.

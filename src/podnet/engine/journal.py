@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, field, frozen
 
 from podnet import disk
-from podnet.errors import IOFailureError, PodnetError, RecordError
+from podnet.errors import IOFailureError, RecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -158,7 +159,9 @@ class Journal:
     def _read(self, path: str) -> Record | None:
         try:
             data = disk.read_file(path)
-        except PodnetError as error:
+        except IOFailureError as error:
+            if not os.path.lexists(path) or _is_file(path):
+                raise  # a passing fault of the machine; the record may be good
             raise RecordError(f"cannot read journal record {path}", str(error)) from error
         if data is None:
             return None
@@ -168,9 +171,44 @@ class Journal:
                 raise ValueError("unknown format")
             for key in ("path", "parent"):
                 document[key] = tuple(document[key])
-            return Record(**document)
+            return _checked(Record(**document))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecordError(f"journal record {path} is unreadable", str(error)) from error
+
+
+def _is_file(path: str) -> bool:
+    return stat.S_ISREG(os.lstat(path).st_mode)
+
+
+_BODIES = {"sandbox": "attachments", "interface": "links"}
+_TEXTS = (
+    "role",
+    "network",
+    "container_id",
+    "ifname",
+    "netns",
+    "netns_id",
+    "stage",
+    "args",
+    "store",
+)
+
+
+def _checked(record: Record) -> Record:
+    """Return the record if its fields are of their types; a disk may have changed them."""
+    wrong = [name for name in _TEXTS if not isinstance(getattr(record, name), str)]
+    for name in ("path", "parent"):
+        if not all(isinstance(each, str) for each in getattr(record, name)):
+            wrong.append(name)
+    if isinstance(record.timeout, bool) or not isinstance(record.timeout, int | float):
+        wrong.append("timeout")
+    wrong += [name for name in ("config", "body") if not isinstance(getattr(record, name), dict)]
+    if wrong:
+        raise ValueError(f"wrong type of {', '.join(wrong)}")
+    part = _BODIES.get(record.role)
+    if part and not isinstance(record.body.get(part), list):
+        raise ValueError(f"it does not tell its {part}")
+    return record
 
 
 def _told_by(stem: str) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from podnet.engine.links import observer
-from podnet.errors import CheckFailedError, InvalidNetnsError, KernelError
+from podnet.errors import CheckFailedError, KernelError, NetnsMissingError, NotNetnsError
 from podnet.interface import loopback
 from podnet.model.conf import network_config
 
@@ -51,13 +51,18 @@ class LoopbackPlugin:
         network_config(call.config)
 
     def delete(self, call: Call) -> None:
-        """Set the interface down; a sandbox that is gone is no error."""
+        """Set the interface down; a sandbox that is gone is no error.
+
+        Raises:
+            KernelError, TryAgainLaterError: the sandbox cannot be opened, or the interface not
+                be set down.
+        """
         want = loopback.Want(sandbox=call.netns, up=False)
         try:
             with self._house.kernel.open(call.netns) as sandbox:
                 ops = loopback.plan(want, sandbox.probe(loopback.ask(want)))
                 sandbox.apply(ops, observer(self._house))
-        except InvalidNetnsError:
+        except (NetnsMissingError, NotNetnsError):
             return
 
     def check(self, call: Call) -> None:

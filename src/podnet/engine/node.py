@@ -13,6 +13,7 @@ from podnet.delegation.selection import DEFAULT_NETWORK_ANNOTATION
 from podnet.engine import attach as attaching
 from podnet.engine import selecting
 from podnet.engine import settings as settings_
+from podnet.engine.collecting import collect
 from podnet.engine.house import House, no_step
 from podnet.engine.recovery import recorded_call, recover
 from podnet.engine.verbs import perform
@@ -168,26 +169,32 @@ class Node:
         everything = selecting.known(self._house.journal)
         done = []
         for record in selecting.choose(everything, path, container_id, _pod(pod)):
-            if self._detach(record):
-                done.append(attaching.listed(record))
+            detached = self._detach(record)
+            if detached is not None:
+                done.append(attaching.listed(detached))
         named = {container_id, container_id_of(path) if path else None}
         for error in everything.unreadable:
             if error.place[0] == "sandbox" and error.place[2] in named:
                 with self._house.exclusive("sandbox", _lost(error)):
                     raise recover(self._house, error, error.place) from error
+        if not done:
+            # What is looked for may be what cannot be read.
+            may_be = [e for e in everything.unreadable if container_id in (None, e.place[2])]
+            if may_be:
+                raise may_be[0]
         return tuple(done)
 
-    def _detach(self, record: Record) -> bool:
+    def _detach(self, record: Record) -> Record | None:
+        """Return what was detached, as it was when its turn came; None if it was gone by then."""
         house = self._house
         if record.role != "sandbox":
             perform(house, evolve(recorded_call(record), verb="DEL"))
-            return True
+            return record
         with house.exclusive("sandbox", _call("DEL", record)):
-            # Somebody else may have detached it while this call waited for its turn.
-            if house.journal.find(*attaching.key(record)) is None:
-                return False
-            attaching.detach(house, record)
-        return True
+            now = house.journal.find(*attaching.key(record))
+            if now is not None:
+                attaching.detach(house, now)
+        return now
 
     def check(
         self,
@@ -220,16 +227,16 @@ class Node:
         return tuple(attaching.listed(record) for record in records)
 
     def _check(self, record: Record) -> None:
-        if record.stage != "done":
-            raise CheckFailedError(
-                f"container {record.container_id} is only partly attached",
-                "an ADD was interrupted; detach it",
-            )
         if record.role != "sandbox":
+            _require_done(record)
             perform(self._house, selecting.check_call(record))
             return
         with self._house.exclusive("sandbox", _call("CHECK", record)):
-            attaching.check(self._house, record)
+            now = self._house.journal.find(*attaching.key(record))
+            if now is None:
+                raise UnknownContainerError(f"container {record.container_id} was detached")
+            _require_done(now)
+            attaching.check(self._house, now)
 
     def status(self) -> tuple[Attached, ...]:
         """Return all that podnet has attached on this node.
@@ -248,7 +255,7 @@ class Node:
         """
         call = Call(plugin=NETWORK, verb="GC", timeout=self._house.settings.timeout)
         with self._house.exclusive("sandbox", call):
-            gone = attaching.collect(self._house, NETWORK, frozenset(valid))
+            gone = collect(self._house, NETWORK, frozenset(valid))
         return tuple(attaching.describe(record) for record in gone)
 
     def pods(self) -> tuple[Pod, ...]:
@@ -269,7 +276,7 @@ def container_id_of(netns: str) -> str:
 
     The path is part of the hash, so two folders of namespaces never share an id.
     """
-    path = os.path.abspath(netns)
+    path = selecting.settled_path(netns)
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
     stem = re.sub(r"[^a-zA-Z0-9_.-]", "-", os.path.basename(path)).lstrip("_.-")[:40]
     return f"{stem or 'netns'}-{digest}"
@@ -284,6 +291,14 @@ def _call(verb: str, record: Record) -> Call:
         ifname=record.ifname,
         timeout=record.timeout,
     )
+
+
+def _require_done(record: Record) -> None:
+    if record.stage != "done":
+        raise CheckFailedError(
+            f"container {record.container_id} is only partly attached",
+            "an ADD was interrupted; detach it",
+        )
 
 
 def _lost(error: RecordError) -> Call:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from podnet.errors import DelegateError, RecordError
+from podnet.errors import DelegateError, RecordError, together
 from podnet.model.attachment import Call
 from podnet.model.reader import Reader
 
@@ -31,15 +31,22 @@ def recover(house: House, error: RecordError, place: tuple[str, str, str, str]) 
         The error to raise, telling what was done.
 
     Raises:
-        PodnetError: an interface could not be undone; the record stays where it is.
+        PodnetError: an interface could not be undone, or its record cannot be read either; the
+            sandbox's record stays where it is.
     """
-    for record in house.journal.all("interface", place[2]):
-        if isinstance(record, RecordError):
-            continue
-        _undo(house, record)
+    parts = list(house.journal.all("interface", place[2]))
+    lost = [part for part in parts if isinstance(part, RecordError)]
+    if lost:
+        # Whose they are is unknown too: nothing is undone, and nothing is moved, on a guess.
+        raise together([error, *lost])
+    for part in parts:
+        if not isinstance(part, RecordError) and part.parent == place[1:]:
+            _undo(house, part)
     aside = house.journal.quarantine(*place)
     done = f"its interfaces were undone, and it was moved to {aside}"
-    return RecordError(error.msg, f"{error.details}; {done}")
+    told = RecordError(error.msg, f"{error.details}; {done}")
+    told.settled = True
+    return told
 
 
 def _undo(house: House, record: Record) -> None:

@@ -90,7 +90,7 @@ def choose(
 
 
 def _is_meant(record: Record, netns: str | None, container_id: str | None, pod: Pod | None) -> bool:
-    if netns is not None and os.path.abspath(netns) != os.path.abspath(record.netns):
+    if netns is not None and settled_path(netns) != settled_path(record.netns):
         return False
     if container_id is not None and container_id != record.container_id:
         return False
@@ -101,6 +101,15 @@ def _is_meant(record: Record, netns: str | None, container_id: str | None, pod: 
         pod.namespace,
         pod.name,
     )
+
+
+def settled_path(netns: str) -> str:
+    """Return a namespace's path without links in its folder: ``/var/run`` is ``/run`` on Debian.
+
+    The last part stays: below ``/proc`` it is a link that tells the namespace instead of a path.
+    """
+    folder, name = os.path.split(os.path.abspath(netns))
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _whole_id(everything: Known, beginning: str) -> str:

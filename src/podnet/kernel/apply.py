@@ -111,6 +111,8 @@ def _send(sandbox: Sandbox, run: tuple[Op, ...]) -> None:
         if not answer.errno or answer.errno in _GONE_IS_FINE.get(type(op), ()):
             continue
         if isinstance(op, CreateLink) and answer.errno == errno.EEXIST and _elsewhere(sandbox, op):
+            if op.index:  # what those kernels looked up was the index: a link here has it
+                raise refusal(op, errno.EBUSY, "the interface index is in use")
             _create_numbered(sandbox, op)
             continue
         raise refusal(op, answer.errno, answer.text)
@@ -151,7 +153,7 @@ def _create(sandbox: Sandbox, op: CreateLink, index: int = 0) -> Message:
         peer_fd=None
         if not op.peer or op.peer.link.place is here
         else sandbox.fd(op.peer.link.place),
-        index=index,
+        index=index or op.index,
     )
 
 

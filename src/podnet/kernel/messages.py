@@ -34,7 +34,7 @@ _RTNH_F_ONLINK = 4
 # include/uapi/linux/if_link.h; statistics are two thirds of a link's message.
 _RTEXT_FILTER_SKIP_STATS = 8
 # include/uapi/linux/if.h
-_IFF_UP, _IFF_PROMISC = 1, 0x100
+_IFF_UP = 1
 # include/uapi/linux/if_addr.h
 _IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 
@@ -99,10 +99,8 @@ def create_link(
 def set_link(op: SetLink, index: int) -> Message:
     """Return RTM_NEWLINK for an existing link: unlike RTM_SETLINK it changes a kind's options."""
     flags = change = 0
-    for value, flag in ((op.up, _IFF_UP), (op.promisc, _IFF_PROMISC)):
-        if value is not None:
-            change |= flag
-            flags |= flag if value else 0
+    if op.up is not None:
+        change, flags = _IFF_UP, _IFF_UP if op.up else 0
     attrs: list[list[object]] = []
     attrs += [["IFLA_ADDRESS", op.mac]] if op.mac else []
     attrs += [["IFLA_MTU", op.mtu]] if op.mtu else []
@@ -130,6 +128,11 @@ def get_link_at(index: int) -> Message:
     """Return RTM_GETLINK by index."""
     body = {**_link_header(index=index), "attrs": [["IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS]]}
     return Message(RTM_GETLINK, 0, _encode(_LinkMessage, body))
+
+
+def get_links() -> Message:
+    """Return RTM_GETLINK for a dump of all links."""
+    return get_link_at(0)
 
 
 def address(op: AddAddress | DeleteAddress, index: int) -> Message:
@@ -199,7 +202,6 @@ def link_fact(data: bytes, link: LinkName) -> LinkFact:
         mac=str(attrs.get("IFLA_ADDRESS") or ""),
         mtu=int(attrs.get("IFLA_MTU") or 0),
         up=bool(flags & _IFF_UP),
-        promisc=bool(flags & _IFF_PROMISC),
         parent_index=int(attrs.get("IFLA_LINK") or 0),
         parent_elsewhere="IFLA_LINK_NETNSID" in attrs,
         master_index=int(attrs.get("IFLA_MASTER") or 0),

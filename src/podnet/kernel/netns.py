@@ -6,18 +6,29 @@ import errno
 import fcntl
 import os
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, NoReturn
 
-from podnet.errors import InvalidNetnsError, NetnsMissingError
+from podnet.errors import (
+    KernelError,
+    NetnsMissingError,
+    NotNetnsError,
+    PodnetError,
+    TryAgainLaterError,
+)
 from podnet.kernel import libc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _OWN = "/proc/thread-self/ns/net"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _NS_GET_NSTYPE = 0xB703  # include/uapi/linux/nsfs.h, since 4.11
 _CLONE_NEWNET = 0x40000000
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
+# Nothing can be at such a path, whatever the machine's state.
+_NO_PATH = (errno.ELOOP, errno.ENAMETOOLONG)
+_PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN)
 
 
 def identity(fd: int) -> str:
@@ -30,16 +41,32 @@ def identity(fd: int) -> str:
     return f"{stat.st_dev}:{stat.st_ino}"
 
 
+@cache
+def boot() -> str:
+    """Return the id of this boot (random(4), ``boot_id``); empty where the machine has none.
+
+    Raises:
+        KernelError, TryAgainLaterError: it cannot be read just now. No id would mean another boot.
+    """
+    try:
+        with open(_BOOT_ID) as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise _failure(f"cannot read {_BOOT_ID}", error) from error
+
+
 def open_own() -> int:
     """Open the namespace of the calling thread; the caller closes the descriptor.
 
     Raises:
-        InvalidNetnsError: ``/proc`` is not mounted here.
+        KernelError, TryAgainLaterError: it cannot be opened; perhaps ``/proc`` is not mounted.
     """
     try:
         return os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise InvalidNetnsError(f"cannot open {_OWN}", error.strerror or "") from error
+        raise _failure(f"cannot open {_OWN}", error) from error
 
 
 def open_netns(path: str, *, allow_host: bool = False) -> int:
@@ -54,17 +81,18 @@ def open_netns(path: str, *, allow_host: bool = False) -> int:
 
     Raises:
         NetnsMissingError: nothing is there.
-        InvalidNetnsError: it is something else, of another kind of namespace, or the host's own.
+        NotNetnsError: it is something else, of another kind of namespace, or the host's own.
+        KernelError, TryAgainLaterError: what is there cannot be told; it may be the sandbox.
     """
     if not path or "\0" in path:
-        raise InvalidNetnsError("CNI_NETNS is empty" if not path else "CNI_NETNS has a zero byte")
+        raise NotNetnsError("CNI_NETNS is empty" if not path else "CNI_NETNS has a zero byte")
     try:
         seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         _refuse(path, error)
     try:
         if libc.filesystem(seen) not in (libc.NSFS_MAGIC, libc.PROC_SUPER_MAGIC):
-            raise InvalidNetnsError(f"{path} is not a network namespace", "it is another file")
+            raise NotNetnsError(f"{path} is not a network namespace", "it is another file")
         fd = os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         _refuse(path, error)
@@ -81,22 +109,30 @@ def open_netns(path: str, *, allow_host: bool = False) -> int:
 def _refuse(path: str, error: OSError) -> NoReturn:
     if error.errno in _GONE:
         raise NetnsMissingError(f"network namespace {path} does not exist") from error
-    raise InvalidNetnsError(f"cannot open {path}", error.strerror or "") from error
+    if error.errno in _NO_PATH:
+        raise NotNetnsError(f"cannot open {path}", error.strerror or "") from error
+    raise _failure(f"cannot open {path}", error) from error
+
+
+def _failure(what: str, error: OSError, hint: str = "") -> PodnetError:
+    """Return the error for a namespace that may be there, which DEL must not take for gone."""
+    kind = TryAgainLaterError if error.errno in _PASSING else KernelError
+    return kind(what, f"{error.strerror}{hint}")
 
 
 def _check(path: str, fd: int, *, allow_host: bool) -> None:
     try:
         kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
     except OSError as error:
-        raise InvalidNetnsError(f"{path} is not a network namespace", "not a namespace") from error
+        raise NotNetnsError(f"{path} is not a network namespace", "not a namespace") from error
     if kind != _CLONE_NEWNET:
-        raise InvalidNetnsError(f"{path} is not a network namespace", "another kind of namespace")
+        raise NotNetnsError(f"{path} is not a network namespace", "another kind of namespace")
     if allow_host:
         return
     own = open_own()
     try:
         if os.path.sameopenfile(own, fd):
-            raise InvalidNetnsError(
+            raise NotNetnsError(
                 f"{path} is the host's own network namespace",
                 "plugin's netns and netns from CNI_NETNS should not be the same",
             )
@@ -105,24 +141,29 @@ def _check(path: str, fd: int, *, allow_host: bool) -> None:
 
 
 @contextmanager
-def entered(fd: int) -> Iterator[None]:
+def entered(fd: int, path: str = "") -> Iterator[None]:
     """Have the calling thread be in the namespace behind ``fd`` for the block.
 
     Python threads are kernel threads, so nothing else runs in it meanwhile; keep the block free of
     anything that yields to other code. Should the way back fail, the process ends: a thread left
     in a pod's namespace would configure that instead of the node's.
 
+    Args:
+        fd: the namespace.
+        path: where it was opened, for messages.
+
     Raises:
-        InvalidNetnsError: the thread may not enter.
+        KernelError, TryAgainLaterError: the thread cannot enter.
     """
     own = open_own()
     try:
         try:
             libc.setns(fd)
         except OSError as error:
-            raise InvalidNetnsError(
-                "cannot enter network namespace", error.strerror or ""
-            ) from error
+            # setns(2): CAP_SYS_ADMIN, both here and in the user namespace that owns the other.
+            need = "; needs root (CAP_SYS_ADMIN)" if error.errno == errno.EPERM else ""
+            where = f" {path}" if path else ""
+            raise _failure(f"cannot enter network namespace{where}", error, need) from error
         try:
             yield
         finally:

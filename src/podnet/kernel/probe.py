@@ -45,6 +45,8 @@ def _read_place(sandbox: Sandbox, place: Place, probe: Probe) -> Have:
         return Have(sysctls=sysctls)
     netlink = sandbox.netlink(place)
     links = read_links(netlink, probe.links)
+    if probe.all_links:
+        links = {**_all_links(netlink, place), **links}
     indexes = {
         link: links[link].index if link in links else netlink.index(link.name)
         for link in probe.addresses | probe.routes
@@ -77,6 +79,14 @@ def read_links(netlink: NetlinkSocket, names: Iterable[LinkName]) -> dict[LinkNa
         if answer.errno:
             raise KernelError(f"cannot look up link {link}", answer.text or str(answer.errno))
         found[link] = messages.link_fact(answer.replies[0][1], link)
+    return found
+
+
+def _all_links(netlink: NetlinkSocket, place: Place) -> dict[LinkName, LinkFact]:
+    found = {}
+    for _, data in netlink.dump(messages.get_links()):
+        link = LinkName(place, messages.link_name(data))
+        found[link] = messages.link_fact(data, link)
     return found
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from podnet.model.facts import Have, Probe
-    from podnet.model.ops import Op
+    from podnet.model.ops import LinkName, Op
 
 
 class Kernel:
@@ -27,7 +27,7 @@ class Kernel:
         """Open the host's namespace; ``timeout`` is the seconds to wait for each answer.
 
         Raises:
-            KernelError, InvalidNetnsError: netlink or ``/proc`` cannot be had.
+            KernelError, TryAgainLaterError: netlink or ``/proc`` cannot be had.
         """
         self._timeout = timeout
         self._closed_sends = 0
@@ -68,7 +68,8 @@ class Kernel:
 
         Raises:
             NetnsMissingError: nothing is there.
-            InvalidNetnsError: it is no network namespace, or the host's own.
+            NotNetnsError: it is no network namespace, or the host's own.
+            KernelError, TryAgainLaterError: it cannot be opened; it may be the sandbox.
         """
         fd = netns.open_netns(path, allow_host=allow_host)
         sandbox = Sandbox(self, fd, path, self._timeout)
@@ -103,18 +104,18 @@ class Sandbox:
 
     @cached_property
     def identity(self) -> str:
-        """``dev:inode:cookie`` of the namespace; empty where there is none.
+        """``dev:inode:cookie:boot`` of the namespace; empty where there is none.
 
         Another identity proves another namespace. Inodes are given out again as soon as a
-        namespace has ended; cookies are not before the next boot.
+        namespace has ended, cookies after the next boot, and journals outlive boots.
 
         Raises:
-            InvalidNetnsError: the namespace may not be entered.
-            KernelError: it has no netlink.
+            KernelError, TryAgainLaterError: the namespace cannot be entered, or has no netlink.
         """
         if self._fd < 0:
             return ""
-        return f"{netns.identity(self._fd)}:{self.netlink(Place.SANDBOX).cookie()}"
+        cookie = self.netlink(Place.SANDBOX).cookie()
+        return f"{netns.identity(self._fd)}:{cookie}:{netns.boot()}"
 
     def close(self) -> None:
         """Close what is held; may be called again."""
@@ -139,6 +140,14 @@ class Sandbox:
         from podnet.kernel.probe import read
 
         return read(self, probe)
+
+    def exists(self, link: LinkName) -> bool:
+        """Tell whether there is a link of that name; costs no netlink message.
+
+        Raises:
+            KernelError: the kernel cannot tell.
+        """
+        return self.netlink(link.place).index(link.name) != 0
 
     def apply(self, ops: Iterable[Op], step: Callable[[str], None] | None = None) -> None:
         """Apply ops in order; see ``kernel.apply.apply``."""
@@ -172,4 +181,4 @@ class Sandbox:
 
     def entered(self, place: Place) -> AbstractContextManager[None]:
         """Return a context in which the calling thread is in the namespace of a place."""
-        return nullcontext() if place is Place.HOST else netns.entered(self.fd(place))
+        return nullcontext() if place is Place.HOST else netns.entered(self.fd(place), self.path)

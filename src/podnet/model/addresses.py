@@ -47,6 +47,9 @@ class Address:
             return str(ipaddress.IPv4Address(self.value))
         return str(ipaddress.IPv6Address(self.value))
 
+    def __repr__(self) -> str:
+        return f"Address({str(self)!r})"
+
     def netaddr(self) -> netaddr.IPAddress:
         """Return it as netaddr's value."""
         import netaddr
@@ -93,6 +96,9 @@ class Prefix:
     def __str__(self) -> str:
         return f"{self.address}/{self.length}"
 
+    def __repr__(self) -> str:
+        return f"Prefix({str(self)!r})"
+
     def netaddr(self) -> netaddr.IPNetwork:
         """Return it as netaddr's value, host bits kept."""
         import netaddr
@@ -117,9 +123,12 @@ def parse_address(value: AddressLike | Address) -> Address:
             raise ValueError(f"{value!r} is not an IP address") from None
         return Address(parsed.version, int(parsed))
     version = getattr(value, "version", None)
-    if version not in BITS:
-        raise ValueError(f"{value!r} is not an IP address")
-    return Address(version, int(value))
+    try:
+        if version in BITS:
+            return Address(version, int(value))
+    except TypeError:  # networks have a version, too, and are no numbers
+        pass
+    raise ValueError(f"{value!r} is not an IP address")
 
 
 def parse_prefix(value: PrefixLike | Prefix) -> Prefix:
@@ -187,6 +196,9 @@ class Span:
         if size.bit_count() == 1 and self.first % size == 0:
             return f"{low}/{BITS[self.version] - size.bit_length() + 1}"
         return f"{low}-{Address(self.version, self.last)}"
+
+    def __repr__(self) -> str:
+        return f"Span({str(self)!r})"
 
 
 def parse_span(value: SpanLike) -> Span:

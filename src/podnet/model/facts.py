@@ -18,6 +18,7 @@ class Probe:
 
     Attributes:
         links: links to look up by name; a missing one is a fact, not an error.
+        all_links: places whose links to list, all of them.
         addresses: links whose addresses to list.
         routes: links whose routes to list, of all tables; implies nothing about the link.
         default_routes: places whose default routes of the main table to list, with their links.
@@ -25,6 +26,7 @@ class Probe:
     """
 
     links: frozenset[LinkName] = frozenset()
+    all_links: frozenset[Place] = frozenset()
     addresses: frozenset[LinkName] = frozenset()
     routes: frozenset[LinkName] = frozenset()
     default_routes: frozenset[Place] = frozenset()
@@ -34,6 +36,7 @@ class Probe:
         """Return the part of it that is about one place."""
         return Probe(
             links=frozenset(x for x in self.links if x.place is place),
+            all_links=self.all_links & {place},
             addresses=frozenset(x for x in self.addresses if x.place is place),
             routes=frozenset(x for x in self.routes if x.place is place),
             default_routes=self.default_routes & {place},
@@ -43,6 +46,7 @@ class Probe:
     def __or__(self, other: Probe) -> Probe:
         return Probe(
             links=self.links | other.links,
+            all_links=self.all_links | other.all_links,
             addresses=self.addresses | other.addresses,
             routes=self.routes | other.routes,
             default_routes=self.default_routes | other.default_routes,
@@ -61,7 +65,6 @@ class LinkFact:
         mac: lower-case MAC address; empty for links without one.
         mtu: bytes.
         up: administratively up.
-        promisc: administratively promiscuous (IFF_PROMISC is not shown for counted users).
         parent_index: index of the link it stands on or, for veth, of its peer; 0 for none.
         parent_elsewhere: that index is of another namespace.
         master_index: bridge, bond or VRF it is a port of; 0 for none.
@@ -74,7 +77,6 @@ class LinkFact:
     mac: str = ""
     mtu: int = 0
     up: bool = False
-    promisc: bool = False
     parent_index: int = 0
     parent_elsewhere: bool = False
     master_index: int = 0
@@ -147,12 +149,12 @@ class Have:
         """Return what there is once the op is applied, as far as the op itself tells.
 
         Spares a second look at a link that was just made to measure. Indexes are unknown (0),
-        except the parent's.
+        except the parent's and one that was asked for.
         """
         parent = self.links.get(op.parent) if op.parent else None
         made = LinkFact(
             link=op.link,
-            index=0,
+            index=op.index,
             kind=op.kind,
             mac=op.mac,
             mtu=op.mtu or (parent.mtu if parent else 0),

@@ -68,6 +68,7 @@ class CreateLink:
         mac: MAC address as text; empty lets the kernel choose.
         mtu: bytes; 0 inherits from the parent, or takes the kind's default.
         up: set up in the same message.
+        index: kernel index that it shall have; 0 lets the kernel choose.
         options: the kind's own attributes, name to number, such as ``(("mode", 4),)``.
     """
 
@@ -78,6 +79,7 @@ class CreateLink:
     mac: str = ""
     mtu: int = 0
     up: bool = False
+    index: int = 0
     options: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
@@ -117,7 +119,6 @@ class SetLink:
         up: administratively up or down.
         mac: MAC address as text.
         mtu: bytes; 0 leaves it.
-        promisc: promiscuous mode.
         kind: kernel's name of the kind; needed with ``options``.
         options: the kind's own attributes, as in ``CreateLink``.
     """
@@ -126,7 +127,6 @@ class SetLink:
     up: bool | None = None
     mac: str = ""
     mtu: int = 0
-    promisc: bool | None = None
     kind: str = ""
     options: tuple[tuple[str, int], ...] = ()
 
@@ -134,8 +134,6 @@ class SetLink:
         changes = [] if self.up is None else ["up" if self.up else "down"]
         changes += [f"mac {self.mac}"] if self.mac else []
         changes += [f"mtu {self.mtu}"] if self.mtu else []
-        if self.promisc is not None:
-            changes.append(f"promisc {'on' if self.promisc else 'off'}")
         changes += [f"{name} {value}" for name, value in self.options]
         return f"set {self.link} {' '.join(changes)}"
 

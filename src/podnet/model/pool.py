@@ -82,7 +82,9 @@ class Pool:
             "domain": name if domain is None else domain,
             "edges": edges,
         }
-        if fields["network"] is not None:
+        if network is None:
+            mistakes.found.append(("network", "is required"))
+        elif fields["network"] is not None:
             fields["network"] = fields["network"].masked
             mistakes.found += _disagreements(fields)
         if not fields["name"]:
@@ -115,6 +117,16 @@ class _Mistakes:
             return None
 
     def read_all(self, path: str, values: Iterable[SpanLike]) -> tuple[Span, ...]:
+        # One text, or one network of ipaddress, is a run of values, too: characters, or every one
+        # of its addresses.
+        if (
+            isinstance(values, str | bytes)
+            or hasattr(values, "version")
+            or not hasattr(values, "__iter__")
+        ):
+            said = values if isinstance(values, str) else str(values)
+            self.found.append((path, f"must be a list of addresses or networks, not {said!r}"))
+            return ()
         spans = [self.read(f"{path}[{n}]", parse_span, value) for n, value in enumerate(values)]
         return tuple(span for span in spans if span is not None)
 

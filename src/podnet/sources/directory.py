@@ -65,12 +65,17 @@ class DirectorySource:
         """Return all pods, in the order of files and documents.
 
         Raises:
-            DecodingError: a file is broken: others of its pods would be missing.
+            DecodingError: a file is broken: others of its pods would be missing; or a pod is in
+                two files.
             IOFailureError: a path cannot be read.
         """
-        pods = [pod for _, manifests in self._whole() for pod, _ in manifests.pods.values()]
+        found: dict[tuple[str, str], list[tuple[str, Pod]]] = {}
+        for path, manifests in self._whole():
+            for place, (pod, _) in manifests.pods.items():
+                found.setdefault(place, []).append((path, pod))
         self._complain()
-        return tuple(pods)
+        pods = (self._only(each, f"pod {'/'.join(place)}") for place, each in found.items())
+        return tuple(pod for pod in pods if pod is not None)
 
     def configs(self, conf_dir: str) -> tuple[tuple[str, bytes], ...]:
         """Return names and contents of a folder's CNI configurations, see ``confdir``.

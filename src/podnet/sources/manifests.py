@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 from podnet.delegation.elements import namespace_fault, object_name_fault
-from podnet.errors import DecodingError, PodnetError
+from podnet.errors import DecodingError
 from podnet.model.attachment import Pod
 from podnet.model.reader import Reader
 from podnet.model.wire import load_json, print_json
@@ -46,8 +46,8 @@ def parse_manifests(content: bytes, path: str) -> Manifests:
         path: where it is, for messages.
 
     Raises:
-        DecodingError: it is not YAML or JSON, or an object is not what its kind has to be.
-        PodnetError: it is YAML, and PyYAML is not installed.
+        DecodingError: it is not YAML or JSON, or an object is not what its kind has to be; or it
+            is YAML, and PyYAML is not installed.
     """
     pods: dict[tuple[str, str], tuple[Pod, Mapping[str, str]]] = {}
     definitions: dict[tuple[str, str], bytes] = {}
@@ -136,7 +136,7 @@ def _yaml(content: bytes, path: str) -> Iterator[object]:
     try:
         import yaml
     except ImportError as error:
-        raise PodnetError(
+        raise DecodingError(
             f"{path} is YAML, and PyYAML is not installed",
             "pip install 'podnet[cli]', or give manifests as .json",
         ) from error

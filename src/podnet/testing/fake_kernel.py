@@ -15,10 +15,10 @@ from attrs import define, evolve, field
 
 from podnet.errors import (
     InterfaceExistsError,
-    InvalidNetnsError,
     KernelError,
     LinkNotFoundError,
     NetnsMissingError,
+    NotNetnsError,
 )
 from podnet.model.addresses import parse_prefix
 from podnet.model.facts import AddressFact, Have, LinkFact, Probe, RouteFact
@@ -116,7 +116,7 @@ class FakeKernel:
         """See ``Kernel.open``."""
         if path == HOST_PATH:
             if not allow_host:
-                raise InvalidNetnsError(f"{path} is the host's own network namespace")
+                raise NotNetnsError(f"{path} is the host's own network namespace")
             yield FakeSandbox(self, self.node)
             return
         if path not in self.sandboxes:
@@ -187,6 +187,10 @@ class FakeSandbox:
                 have |= self._told(place, part)
         return have
 
+    def exists(self, link: LinkName) -> bool:
+        """See ``Sandbox.exists``."""
+        return link.name in self.space(link.place).links
+
     def apply(self, ops: Iterable[Op], step: Callable[[str], None] | None = None) -> None:
         """Apply ops in order, up to the first that is refused."""
         for op in ops:
@@ -203,6 +207,7 @@ class FakeSandbox:
         defaults = [r for r in routes if r.dst in ("0.0.0.0/0", "::/0") and r.table == 254]
         defaults = defaults if place in probe.default_routes else []
         names = {link.name for link in probe.links} | {r.link.name for r in defaults}
+        names |= set(space.links) if place in probe.all_links else set()
         links = {
             LinkName(place, name): evolve(space.links[name], link=LinkName(place, name))
             for name in names
@@ -242,13 +247,15 @@ class FakeSandbox:
         if any(end.name in self.space(end.place).links for end in ends):
             raise InterfaceExistsError(f"interface {op.link} exists already")
         space = self.space(op.link.place)
+        if op.index and any(fact.index == op.index for fact in space.links.values()):
+            raise KernelError(f"cannot {op}: Device or resource busy (EBUSY)")
         parent = self._existing(op.parent, op) if op.parent else None
         if parent and op.mtu > parent.mtu:
             raise KernelError(f"cannot {op}: Invalid argument (EINVAL)")
         passthru = dict(op.options).get("mode") == _PASSTHRU
         fact = LinkFact(
             link=op.link,
-            index=self._kernel.index(),
+            index=op.index or self._kernel.index(),
             kind=op.kind,
             mac=parent.mac if parent and passthru else op.mac,
             mtu=op.mtu or (parent.mtu if parent else 1500),
@@ -296,7 +303,6 @@ class FakeSandbox:
             up=fact.up if op.up is None else op.up,
             mac=op.mac or fact.mac,
             mtu=op.mtu or fact.mtu,
-            promisc=fact.promisc if op.promisc is None else op.promisc,
             options=tuple(options.items()),
         )
         if op.up and not fact.up:

@@ -7,7 +7,7 @@ import pytest
 from podnet.cli.main import main
 from podnet.cli.options import parse_pod
 from podnet.cli.output import UsageError
-from podnet.errors import CheckFailedError, UnknownContainerError
+from podnet.errors import CheckFailedError, InvalidConfigError, UnknownContainerError
 from podnet.model.attachment import Pod
 
 WEB = Pod("default", "web-0", "uid-1")
@@ -106,6 +106,28 @@ def test_attach_without_pod_needs_networks(node, capsys):
     ]
 
 
+@pytest.mark.parametrize("more", [(), ("--pod", "a/b")])
+def test_attach_says_what_it_needs_when_nothing_names_a_network(node, capsys, more):
+    code, _, err = run(capsys, "attach", "--netns", "/n", *more)
+    assert code == 2
+    assert err.endswith("which networks to attach: -f or --networks is needed\n")
+    assert node.asked == []
+
+
+def test_configured_manifests_need_no_file(node, capsys):
+    node.manifests = (WEB,)
+    assert run(capsys, "attach", "--netns", "/n")[0] == 0
+
+
+def test_a_pod_without_selection_is_one_line(node, capsys):
+    node.manifests = (WEB,)
+    node.failure = InvalidConfigError("pod default/web-0", (("networks", "selects\nnothing"),))
+    code, out, err = run(capsys, "attach", "-f", "x", "--netns", "/n")
+    assert code == 1
+    assert err == "podnet: error: pod default/web-0: networks: selects nothing\n"
+    assert json.loads(out)["code"] == 7
+
+
 def test_with_networks_the_named_pod_need_not_be_in_the_files(node, capsys):
     node.manifests = (DB, WEB)
     arguments = ("attach", "--netns", "/n", "--networks", "a")
@@ -139,6 +161,12 @@ def test_detach_and_check_take_one_target_and_no_file(
     assert node.opened[0][1] is None
     (one,) = json.loads(out)[{"detach": "detached", "check": "checked"}[verb]]
     assert one["pod"] == "default/web-0"
+
+
+@pytest.mark.parametrize("verb", ["detach", "check"])
+def test_the_mark_of_a_shortened_id_may_be_copied_along(node, capsys, verb):
+    assert run(capsys, verb, "--container-id", "0123456789ab…")[0] == 0
+    assert node.asked[0][1]["container_id"] == "0123456789ab"
 
 
 @pytest.mark.parametrize("verb", ["detach", "check"])
@@ -183,11 +211,25 @@ def test_status_lists_each_interface_and_names_the_pod_once(node, capsys, attach
     )
     _, out, _ = run(capsys, "status", "-o", "table")
     lines = [line.split() for line in out.splitlines()]
-    assert lines[1][:4] == ["default/web-0", "web-0-0123456", "attached", "eth0"]
+    assert lines[1][:4] == ["default/web-0", "web-0-0123456789ab", "attached", "eth0"]
     assert lines[2][:4] == ["-", "-", "-", "eth1"]
     assert lines[3][:3] == ["-", "c2", "unfinished"]
     _, out, _ = run(capsys, "status")
     assert [a["stage"] for a in json.loads(out)["attachments"]] == ["done", "intent"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "shown"),
+    [("x" * 26, "x" * 26), ("0123456789abcdef" * 4, "0123456789ab…"), ("y" * 27, f"{'y' * 12}…")],
+)
+def test_a_long_id_is_shortened_with_a_mark_and_whole_for_programs(
+    node, capsys, attached, whole, shown
+):
+    node.answer = (attached(container_id=whole),)
+    _, out, _ = run(capsys, "status", "-o", "table")
+    assert out.splitlines()[1].split()[1] == shown
+    _, out, _ = run(capsys, "status", "-o", "json")
+    assert json.loads(out)["attachments"][0]["containerId"] == whole
 
 
 def test_status_of_an_empty_node(node, capsys):
@@ -201,3 +243,26 @@ def test_state_options_win_over_the_environment(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PODNET_STATE_DIR", "/nonexistent/elsewhere")
     code, out, _ = run(capsys, "status", "--state-dir", str(tmp_path / "state"))
     assert (code, json.loads(out)) == (0, {"attachments": []})
+
+
+def test_a_pod_in_two_files_is_told_with_both(tmp_path, capsys, monkeypatch):
+    (tmp_path / "podnet.conf").write_text("{}")
+    monkeypatch.setenv("PODNET_CONFIG", str(tmp_path / "podnet.conf"))
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-0"}}
+    paths = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    for path in paths:
+        with open(path, "w") as file:
+            json.dump(pod, file)
+    state = ("--state-dir", str(tmp_path / "state"))
+    code, _, err = run(capsys, "attach", "-f", *paths, "--netns", "/n", *state)
+    assert code == 1
+    assert err == f"podnet: error: pod default/web-0 is in {paths[0]} and {paths[1]}\n"
+
+
+def test_no_network_of_the_default_networks_name(tmp_path, capsys, monkeypatch):
+    (tmp_path / "podnet.conf").write_text("{}")
+    monkeypatch.setenv("PODNET_CONFIG", str(tmp_path / "podnet.conf"))
+    arguments = ("attach", "--netns", "/n", "--networks", "", "--default-network", "nope")
+    code, _, err = run(capsys, *arguments, "--state-dir", str(tmp_path / "state"))
+    assert code == 1
+    assert "no network is named nope: neither a network definition nor a file of" in err

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from podnet.cli import sandbox
 from podnet.cli.demo import SCENARIO, Guest, _manifests, _settings, picture
 from podnet.cli.inventory import Seen, left_behind
+from podnet.cli.main import main
 from podnet.engine.settings import load
 
 # The scenario's two files, byte for byte.
@@ -150,3 +152,12 @@ def test_records_leases_and_files_are_left_behind(settings, node, attached, tmp_
         ]
         ipam.release(lease.owner)
     assert not any(thing.startswith("lease") for thing in left_behind(settings, node))
+
+
+def test_the_demo_says_at_once_that_pyyaml_is_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.setattr("podnet.cli.demo.in_child", lambda _work: 0)
+    assert main(["demo"]) == 1
+    shown = capsys.readouterr()
+    assert "PyYAML is not installed: pip install 'podnet[cli]'" in shown.err
+    assert json.loads(shown.out)["code"] == 6

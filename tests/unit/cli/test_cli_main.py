@@ -97,6 +97,68 @@ def test_wrong_usage_exits_2_with_one_error(arguments, capsys):
     assert capsys.readouterr().err.count("error:") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        (["attach", "--netns", "/n", "--network", "a", "--pood", "x"], "usage: podnet attach"),
+        (["status", "--ouput", "json"], "usage: podnet status"),
+        (["status", "more"], "usage: podnet status"),
+        (["plugin", "list", "--bindir", "/x"], "usage: podnet plugin list"),
+    ],
+)
+def test_a_misspelled_option_shows_its_commands_usage(arguments, usage, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith(usage)
+    assert err.splitlines()[-1].startswith(f"{usage.removeprefix('usage: ')}: error: unrecognized")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "right"),
+    [
+        (["-o", "json", "status"], "podnet status -o ..."),
+        (["--bogus"], "podnet COMMAND --bogus ..."),
+    ],
+)
+def test_an_option_before_its_command_is_told_its_place(arguments, right, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert err.endswith(f"error: options come after the command: {right}\n")
+
+
+@pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)])
+def test_help_fits_every_encoding(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main([*arguments, "--help"])
+    assert capsys.readouterr().out.isascii()
+
+
+@pytest.mark.parametrize("mode", ["json", "table"])
+@pytest.mark.parametrize("where", ["> /dev/full", ">&-", "2>&-", "> /dev/full 2> /dev/full"])
+def test_output_that_cannot_be_written_leaves_no_traceback(mode, where, tmp_path):
+    (tmp_path / "podnet.conf").write_text("{}")
+    done = subprocess.run(
+        f"exec {sys.executable} -m podnet.cli.main status -o {mode} {where}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "PYTHONPATH": SRC,
+            "PODNET_CONFIG": str(tmp_path / "podnet.conf"),
+            "PODNET_STATE_DIR": str(tmp_path / "state"),
+        },
+    )
+    assert done.returncode == (1 if "full" in where else 0), done
+    line = "podnet: error: cannot write standard output: No space left on device\n"
+    assert done.stderr == (line if where == "> /dev/full" else "")
+
+
 def test_options_may_stand_before_the_command(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--help", "attach"])

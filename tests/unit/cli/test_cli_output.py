@@ -113,6 +113,88 @@ def test_marks_fit_the_terminals_encoding(terminal, monkeypatch):
     assert terminal.getvalue() == "+ attached\n"
 
 
+class Narrow(io.TextIOWrapper):
+    """A stream that fails on what its encoding lacks."""
+
+    def __init__(self, encoding, terminal):
+        super().__init__(io.BytesIO(), encoding=encoding, write_through=True)
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+    def text(self):
+        return self.buffer.getvalue().decode(self.encoding)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "iso8859-15", "utf-8"])
+def test_nothing_fails_for_its_encoding(encoding, terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    evil = "✓✗·─┬├└→… größe 東 \udc80 \x1b"
+    out, err = Narrow(encoding, terminal), Narrow(encoding, False)
+    shown = Screen("table", out, err)
+    for style in ("", "good", "bad", "note", "head"):
+        shown.say(evil, style)
+    shown.table(Table(("name", "addresses"), [(evil, (evil, evil))], title=evil))
+    shown.complain(evil)
+    Screen("json", out, err).document({evil: evil})
+    if encoding != "utf-8":
+        assert "-++" in out.text()
+        assert "\\u6771" in err.text()
+
+
+def test_columns_are_aligned_after_what_is_put_in_place_of_a_letter():
+    out = Narrow("ascii", False)
+    Screen("table", out).table(Table(("id", "mac"), [("ab…", "1"), ("abcdefgh", "2")]))
+    head, short, long = out.text().splitlines()
+    assert short.split() == ["ab...", "1"]
+    assert head.index("MAC") == short.index("1") == long.index("2")
+
+
+@pytest.mark.parametrize("mode", ["json", "table"])
+def test_a_full_disk_is_one_line(mode):
+    err = io.StringIO()
+    with open("/dev/full", "w") as full:
+        shown = Screen(mode, full, err)
+
+        def work() -> int:
+            shown.table(TABLE)
+            shown.document({})
+            return 0
+
+        assert guarded(shown, work) == 1
+    assert err.getvalue() == (
+        "podnet: error: cannot write standard output: No space left on device\n"
+    )
+
+
+def test_a_full_terminal_is_one_line(monkeypatch):
+    pytest.importorskip("rich")
+    monkeypatch.setattr("podnet.cli.output.json", None)
+    err = io.StringIO()
+    with open("/dev/full", "w") as full:
+        shown = Screen("auto", full, err)
+        shown._plain = False
+
+        def work() -> int:
+            shown.say("hello", "good")
+            return 0
+
+        assert guarded(shown, work) == 1
+    assert err.getvalue().count("\n") == 1
+
+
+def test_an_error_that_cannot_be_told_still_has_its_status():
+    with open("/dev/full", "w") as full, open("/dev/full", "w") as second:
+        shown = Screen("json", full, second)
+
+        def fail() -> int:
+            raise PoolExhaustedError("pool is full")
+
+        assert guarded(shown, fail) == 1
+
+
 @pytest.mark.parametrize("with_rich", [True, False])
 def test_names_from_files_cannot_command_a_terminal(terminal, monkeypatch, with_rich):
     if not with_rich:

@@ -143,6 +143,33 @@ def test_a_missing_bin_dir_is_an_error(tmp_path, capsys):
     assert "is not a folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["list", "uninstall"])
+def test_every_verb_refuses_a_missing_bin_dir(verb, tmp_path, capsys):
+    assert main(["plugin", verb, "--bin-dir", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err == (
+        f"podnet: error: --bin-dir {tmp_path}/none is not a folder\n"
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_nothing_else(capsys):
+    # Nobody makes files there, root neither.
+    assert install("/proc") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("podnet: error: cannot write podnet into /proc: ")
+    assert ".podnet-" not in err
+
+
+def test_a_python_that_cannot_be_run_is_told_with_its_purpose(tmp_path):
+    python = tmp_path / "python3"
+    python.touch(0o644)
+    with pytest.raises(IOFailureError) as caught:
+        render(str(python))
+    assert str(caught.value) == (
+        f"cannot run {python}, the Python interpreter that the plugins are to start: "
+        "Permission denied"
+    )
+
+
 def test_a_failed_write_leaves_the_old_executable(bin_dir, capsys, monkeypatch):
     install(bin_dir)
     old = (bin_dir / "podnet").read_text()

@@ -90,8 +90,22 @@ def test_mistakes_in_the_file_of_that_name_are_told() -> None:
 
 
 def test_no_files_no_network() -> None:
-    with pytest.raises(NetworkNotFoundError, match="storage"):
-        resolve(definition(None), "default", "storage")
+    with pytest.raises(NetworkNotFoundError) as caught:
+        resolve(definition(None), "default", "storage", disk(a__conflist=b"{half"))
+    assert caught.value.msg == (
+        "network definition default/storage has no spec.config, "
+        "and no file of the CNI configuration folder has the name storage"
+    )
+    assert "a.conflist" in caught.value.details
+
+
+def test_a_name_that_nothing_has() -> None:
+    with pytest.raises(NetworkNotFoundError) as caught:
+        find_on_disk("nope", disk(a__conflist=network("other")))
+    assert str(caught.value) == (
+        "no network is named nope: neither a network definition nor a file of the CNI "
+        "configuration folder has the name"
+    )
 
 
 @pytest.mark.parametrize(

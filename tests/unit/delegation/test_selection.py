@@ -343,3 +343,8 @@ def test_names_are_distinct_and_positional(interfaces: list[str], count: int) ->
     assert len(set(names)) == len(names)
     for index, (name, interface) in enumerate(zip(names, interfaces, strict=True)):
         assert name == (interface or f"net{max(count, 1) + index}")
+
+
+@pytest.mark.parametrize("missing", [None, "", " "])
+def test_a_missing_annotation_selects_nothing(missing: str | None) -> None:
+    assert parse_networks(missing) == ()

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import ipaddress
 import json
 
+import netaddr
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from podnet.delegation.plan import Attachment
 from podnet.delegation.status import NetworkStatus, entries_of, render_network_status
+from podnet.errors import InvalidConfigError
+from podnet.model.addresses import parse_address
 from podnet.model.conflist import parse_conflist
 from podnet.model.result import DNS, IP, Interface, Result, Route
 from podnet.testing.strategies_wire import results
@@ -184,3 +188,37 @@ def test_every_result_can_be_told(found: list[Result], default: bool) -> None:
     for result in found:
         defaults = [each.default for each in entries_of(PLAN, result, default=default)]
         assert sum(defaults) == int(default)
+
+
+@pytest.mark.parametrize("key", ["ips", "gateway"])
+def test_addresses_may_be_values(key: str) -> None:
+    values = [
+        "10.0.0.1",
+        ipaddress.ip_address("2001:db8::1"),
+        netaddr.IPAddress("10.0.0.2"),
+        parse_address("10.0.0.3"),
+    ]
+    entry = NetworkStatus(name="n", **{key: values})
+    texts = ["10.0.0.1", "2001:db8::1", "10.0.0.2", "10.0.0.3"]
+    assert getattr(entry, key) == tuple(texts)
+    assert json.loads(render_network_status([entry]))[0][key] == texts
+
+
+@pytest.mark.parametrize("key", ["ips", "gateway"])
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ("10.0.0.1", ""),
+        (b"10.0.0.1", ""),
+        (ipaddress.ip_address("10.0.0.1"), ""),
+        (ipaddress.ip_network("10.0.0.0/8"), ""),
+        (None, ""),
+        (7, ""),
+        ([7], "[0]"),
+        (["10.0.0.1", None], "[1]"),
+    ],
+)
+def test_what_is_no_list_of_addresses_is_refused(key: str, value: object, path: str) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        NetworkStatus(name="n", **{key: value})  # type: ignore[arg-type]
+    assert [where for where, _ in caught.value.mistakes] == [f"{key}{path}"]

@@ -12,6 +12,7 @@ from engine_parts import Lab, macvlan, nad
 
 import podnet
 from podnet import Pod
+from podnet.engine.journal import Record
 from podnet.engine.node import container_id_of
 from podnet.errors import (
     CheckFailedError,
@@ -19,6 +20,7 @@ from podnet.errors import (
     InterfaceExistsError,
     InvalidConfigError,
     InvalidEnvironmentError,
+    IOFailureError,
     KernelError,
     NetworkNotFoundError,
     PodnetError,
@@ -26,6 +28,8 @@ from podnet.errors import (
     RecordError,
     UnknownContainerError,
 )
+from podnet.model.attachment import Call, Done
+from podnet.model.ops import word
 
 POD = {
     "apiVersion": "v1",
@@ -203,7 +207,8 @@ def test_a_record_that_cannot_be_read_is_told_and_never_success(lab: Lab) -> Non
     with pytest.raises(RecordError, match="unreadable"):
         lab.node.check("/ns/a")
     with pytest.raises(RecordError, match="unreadable"):
-        lab.node.gc([])
+        lab.node.gc([(container_id_of("/ns/a"), "eth0")])
+    assert lab.links("/ns/a") == {"net1"}
     with pytest.raises(RecordError, match=r"its interfaces were undone, and it was moved to"):
         lab.node.detach("/ns/a")
     assert lab.links("/ns/a") == set()
@@ -337,3 +342,123 @@ def test_the_very_error_of_a_built_in_is_the_cause(lab: Lab) -> None:
         causes.append(type(error))
         error = error.__cause__
     assert PoolExhaustedError in causes
+
+
+def make_unreadable(lab: Lab, role: str = "sandbox") -> None:
+    for record in lab.state.glob(f"journal/{role}/*"):
+        record.write_bytes(b"{")
+
+
+def test_gc_recovers_a_record_that_nobody_needs(lab: Lab) -> None:
+    lab.node.attach("/ns/a", "storage")
+    make_unreadable(lab)
+    kept = lab.node.attach("/ns/b", "storage")
+    valid = [(kept.container_id, "eth0")]
+    with pytest.raises(RecordError, match="its interfaces were undone"):
+        lab.node.gc(valid)
+    assert (lab.links("/ns/a"), lab.links("/ns/b")) == (set(), {"net1"})
+    assert lab.node.gc(valid) == ()
+
+
+def test_nothing_is_moved_aside_on_a_guess(lab: Lab) -> None:
+    lab.node.attach("/ns/a", "storage")
+    make_unreadable(lab)
+    make_unreadable(lab, "interface")
+    for _ in range(2):
+        with pytest.raises(RecordError, match=r"unreadable.*unreadable"):
+            lab.node.detach("/ns/a")
+    assert {path.suffix for path in lab.records()} == {".json"}
+
+
+def test_what_may_be_meant_and_cannot_be_read_is_told(lab: Lab) -> None:
+    lab.node.attach("/ns/a", "storage", pod="web", container_id="c1")
+    make_unreadable(lab)
+    for meant in ({"netns": "/ns/a"}, {"pod": "web"}):
+        with pytest.raises(RecordError, match="unreadable"):
+            lab.node.detach(**meant)  # type: ignore[arg-type]  # either alone
+    assert lab.node.detach(container_id="another") == ()
+    assert lab.links("/ns/a") == {"net1"}
+
+
+def test_a_failing_last_write_undoes_everything(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = lab.node._house.journal
+    finish = journal.finish
+
+    def full(record: Record) -> None:
+        if record.role == "sandbox":
+            raise IOFailureError("no space left")
+        finish(record)
+
+    monkeypatch.setattr(journal, "finish", full)
+    with pytest.raises(IOFailureError, match="no space left"):
+        lab.node.attach("/ns/a", "storage, backup")
+    lab.assert_nothing_is_left()
+
+
+def test_a_record_of_what_could_not_be_undone_is_kept(lab: Lab) -> None:
+    broken = KernelError("stuck")
+    lab.kernel.fail = lambda op: broken if word(op) == "delete-link" else None
+    with pytest.raises(PodnetError, match='name="bad" failed'):
+        lab.node.attach("/ns/a", "storage, bad")
+    assert lab.links("/ns/a") == {"net1"}
+    assert "intent" in [each.stage for each in lab.node.status()]
+    lab.kernel.fail = None
+    lab.node.detach("/ns/a")
+    lab.assert_nothing_is_left()
+
+
+def test_a_link_to_the_namespaces_folder_is_the_same_place(lab: Lab) -> None:
+    there, alias = lab.folder / "netns", lab.folder / "alias"
+    there.mkdir()
+    alias.symlink_to(there)
+    lab.kernel.add_sandbox(str(there / "a"))
+    lab.node.attach(there / "a", "storage")
+    assert len(lab.node.detach(alias / "a")) == 1
+    lab.assert_nothing_is_left()
+
+
+def test_a_late_detach_leaves_the_paths_new_owner_alone(lab: Lab) -> None:
+    lab.node.attach("/ns/a", "storage", container_id="old")
+    del lab.kernel.sandboxes["/ns/a"]
+    lab.kernel.add_sandbox("/ns/a")
+    lab.node.attach("/ns/a", "storage", container_id="new")
+    seen: list[tuple[str, str]] = []
+    run = lab.node._house.executor.run
+
+    def listen(call: Call) -> Done:
+        seen.append((call.plugin, call.netns))
+        return run(call)
+
+    lab.node._house.executor.run = listen  # type: ignore[method-assign]
+    lab.node.detach(container_id="old")
+    assert ("macvlan", "") in seen
+    assert lab.links("/ns/a") == {"net1"}
+    lab.node.check("/ns/a")
+
+
+def test_undoing_has_the_time_that_adding_left(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from podnet.engine import driving, house
+
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(driving, "time", clock)
+    monkeypatch.setattr(house, "time", clock)
+    calls: list[Call] = []
+
+    def slow(call: Call) -> Done:
+        calls.append(call)
+        clock.now += 70 if call.verb == "ADD" else 0
+        return Done(1 if call.verb == "ADD" else 0)
+
+    lab.node._house.executor.run = slow  # type: ignore[method-assign]
+    with pytest.raises(PodnetError):
+        lab.node.attach("/ns/a", "storage")
+    adding, undoing = calls
+    assert (adding.verb, undoing.verb) == ("ADD", "DEL")
+    assert adding.timeout == pytest.approx(77)
+    assert undoing.timeout == pytest.approx(40)

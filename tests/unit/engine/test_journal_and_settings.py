@@ -29,7 +29,10 @@ RECORDS = st.builds(
     netns=st.text(max_size=20),
     stage=st.sampled_from(["intent", "done"]),
     path=st.lists(st.text(max_size=5), max_size=3).map(tuple),
-    body=st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3),
+    parent=st.lists(st.text(max_size=5), max_size=3).map(tuple),
+    body=st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3).map(
+        lambda body: {**body, "attachments": [], "links": []}
+    ),
 )
 
 
@@ -63,7 +66,7 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(str(tmp_path / "journal"))
 
 
-RECORD = Record(role="interface", network="n", container_id="c", ifname="eth0")
+RECORD = Record(role="interface", network="n", container_id="c", ifname="eth0", body={"links": []})
 
 
 def test_files_are_private(journal: Journal, tmp_path: Path) -> None:
@@ -73,7 +76,30 @@ def test_files_are_private(journal: Journal, tmp_path: Path) -> None:
     assert (tmp_path / "journal").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 2}', b'{"format": 1}', b"\xff"])
+GOOD = (
+    '{"format":1,"role":"interface","network":"n","container_id":"c","ifname":"eth0","netns":"",'
+    '"netns_id":"","stage":"intent","config":{},"args":"","path":[],"parent":[],"store":"",'
+    '"timeout":1,"body":{"links":[]}}'
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b'{"format": 2}', b'{"format": 1}', b"\xff"),
+        *(
+            GOOD.replace(old, new).encode()
+            for old, new in (
+                ('"timeout":1', '"timeout":"x"'),
+                ('"netns":""', '"netns":null'),
+                ('"path":[]', '"path":[1]'),
+                ('"config":{}', '"config":[]'),
+                ('{"links":[]}', "{}"),
+                ('"links":[]', '"links":3'),
+            )
+        ),
+    ],
+)
 def test_an_unreadable_record_is_an_error_and_listed(
     journal: Journal, tmp_path: Path, content: bytes
 ) -> None:
@@ -155,7 +181,9 @@ def test_a_named_file_has_to_exist(tmp_path: Path) -> None:
 def test_tidying_takes_what_killed_writers_left_and_no_write_in_progress(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path))
     journal.tidy()
-    record = Record(role="interface", network="n", container_id="c", ifname="eth1")
+    record = Record(
+        role="interface", network="n", container_id="c", ifname="eth1", body={"links": []}
+    )
     journal.intend(record)
     for role, name in (("interface", ".tmp-1-old"), ("interface", ".tmp-2-new")):
         (tmp_path / role / name).touch()
@@ -164,3 +192,27 @@ def test_tidying_takes_what_killed_writers_left_and_no_write_in_progress(tmp_pat
     left = sorted(os.listdir(tmp_path / "interface"))
     assert left == [".tmp-2-new", "c%2Beth1%2Bn.json"]
     assert journal.find("interface", "n", "c", "eth1") == record
+
+
+def test_the_good_one_is_good(journal: Journal, tmp_path: Path) -> None:
+    journal.intend(RECORD)
+    (path,) = (tmp_path / "journal/interface").iterdir()
+    path.write_text(GOOD)
+    assert journal.find(*place(RECORD)) is not None
+
+
+def test_a_passing_fault_of_the_disk_is_no_unreadable_record(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from podnet import disk
+
+    journal.intend(RECORD)
+
+    def refuse(path: str) -> bytes:
+        raise IOFailureError(f"cannot read {path}: Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "read_file", refuse)
+        with pytest.raises(IOFailureError, match="Too many"):
+            journal.find(*place(RECORD))
+    assert journal.find(*place(RECORD)) == RECORD

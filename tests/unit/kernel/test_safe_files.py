@@ -8,6 +8,8 @@ import pytest
 
 from podnet.errors import InvalidNetnsError, KernelError, NetnsMissingError
 from podnet.kernel import libc, netns, sysctl
+from podnet.kernel.sandbox import Kernel
+from podnet.model.ops import Place
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,26 @@ def test_other_files(path):
 def test_missing_files():
     with pytest.raises(NetnsMissingError):
         netns.open_netns("/run/netns/podnet-none")
+
+
+@pytest.mark.parametrize("through", ["descriptor", "sandbox"])
+def test_a_namespace_that_may_not_be_entered_is_named_with_what_it_needs(monkeypatch, through):
+    def setns(_fd):
+        raise PermissionError(1, "Operation not permitted")
+
+    path = "/proc/thread-self/ns/net"
+    monkeypatch.setattr(libc, "setns", setns)
+    with pytest.raises(InvalidNetnsError) as caught:
+        if through == "descriptor":
+            with netns.entered(0, path):
+                pass
+        else:
+            with Kernel() as kernel, kernel.open(path, allow_host=True) as sandbox:
+                sandbox.netlink(Place.SANDBOX)
+    assert str(caught.value) == (
+        f"cannot enter network namespace {path}: "
+        "Operation not permitted; needs root (CAP_SYS_ADMIN)"
+    )
 
 
 def test_the_process_ends_where_the_way_back_fails(monkeypatch):

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 import podnet
 from podnet.errors import DecodingError, InvalidConfigError
-from podnet.model.addresses import BITS, Address, Span, parse_address, parse_span
+from podnet.model.addresses import (
+    BITS,
+    Address,
+    Span,
+    parse_address,
+    parse_prefix,
+    parse_span,
+)
 from podnet.model.block import BLOCK_BITS, Block, block_index, block_key, domain_prefix
 from podnet.model.lease import Lease, Owner
 from podnet.model.pool import Pool
@@ -38,6 +45,49 @@ def test_pool_takes_every_spelling():
         first=netaddr.IPAddress("192.0.2.5"),
         exclude=[netaddr.IPNetwork("192.0.2.8/30")],
     )
+
+
+@pytest.mark.parametrize("part", ["exclude", "reserved"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "192.0.2.1",
+        b"192.0.2.1",
+        ipaddress.ip_network("10.0.0.0/8"),
+        netaddr.IPNetwork("192.0.2.8/30"),
+        parse_span("192.0.2.1"),
+        None,
+        7,
+    ],
+)
+def test_one_value_in_place_of_a_list_is_one_mistake(part, value):
+    with pytest.raises(InvalidConfigError) as raised:
+        Pool("p", "192.0.2.0/24", **{part: value})
+    ((path, what),) = raised.value.mistakes
+    assert path == part
+    assert what.startswith("must be a list of addresses or networks, not '")
+
+
+def test_a_pool_needs_a_network():
+    with pytest.raises(InvalidConfigError) as raised:
+        Pool("p", None)
+    assert str(raised.value) == "pool 'p' cannot be: network: is required"
+
+
+@pytest.mark.parametrize("value", [ipaddress.ip_network("192.0.2.0/24"), parse_span("192.0.2.1")])
+def test_a_network_is_no_address(value):
+    with pytest.raises(InvalidConfigError) as raised:
+        Pool("p", "192.0.2.0/24", first=value)
+    assert [path for path, _ in raised.value.mistakes] == ["first"]
+
+
+def test_values_are_shown_as_text():
+    prefix = parse_prefix("10.0.0.1/24")
+    assert repr(parse_address("10.0.0.1")) == "Address('10.0.0.1')"
+    assert repr(parse_address("2001:DB8::1")) == "Address('2001:db8::1')"
+    assert repr(prefix) == "Prefix('10.0.0.1/24')"
+    assert repr(parse_span("10.0.0.1-10.0.0.9")) == "Span('10.0.0.1-10.0.0.9')"
+    assert "network=Prefix('10.0.0.0/24')" in repr(Pool("p", prefix))
 
 
 @given(pools())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from podnet.delegation.network import resolve
 from podnet.delegation.selection import parse_networks
-from podnet.errors import DecodingError, IOFailureError, PodnetError
+from podnet.errors import DecodingError, IOFailureError
 from podnet.model.attachment import Pod
 from podnet.sources.directory import DirectorySource
 from podnet.sources.manifests import parse_manifests
@@ -177,6 +177,8 @@ def test_the_same_object_in_two_files_is_refused(tmp_path: Path) -> None:
         source.definition("default", "macvlan-conf-1")
     with pytest.raises(DecodingError, match=r"a\.yaml and .*b\.yaml"):
         source.selection(Pod("default", "test-webhook"))
+    with pytest.raises(DecodingError, match=r"pod default/test-webhook is in .*a\.yaml and .*b\."):
+        source.pods()
 
 
 def test_one_file_given_twice_is_one_file(tmp_path: Path) -> None:
@@ -233,7 +235,7 @@ def test_yaml_without_pyyaml_names_the_extra(
         return real(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without_yaml)
-    with pytest.raises(PodnetError, match=r"podnet\[cli\]"):
+    with pytest.raises(DecodingError, match=r"podnet\[cli\]"):
         DirectorySource(write(tmp_path, "a.yaml", POD)).pods()
     found = json.dumps(pod_object(Pod("default", "a"), ""))
     assert len(DirectorySource(write(tmp_path, "a.json", found)).pods()) == 1
