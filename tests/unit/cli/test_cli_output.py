@@ -171,18 +171,15 @@ def test_a_full_disk_is_one_line(mode):
 
 def test_a_full_terminal_is_one_line(monkeypatch):
     pytest.importorskip("rich")
-    monkeypatch.setattr("podnet.cli.output.json", None)
+    monkeypatch.setenv("TERM", "xterm")
     err = io.StringIO()
-    with open("/dev/full", "w") as full:
-        shown = Screen("auto", full, err)
-        shown._plain = False
-
-        def work() -> int:
-            shown.say("hello", "good")
-            return 0
-
-        assert guarded(shown, work) == 1
-    assert err.getvalue().count("\n") == 1
+    for draw in (lambda shown: shown.say("hello", "good"), lambda shown: shown.table(TABLE)):
+        with open("/dev/full", "w") as full:
+            monkeypatch.setattr(full, "isatty", lambda: True, raising=False)
+            shown = Screen("table", full, err)
+            assert guarded(shown, lambda shown=shown, draw=draw: draw(shown) or 0) == 1
+    line = "podnet: error: cannot write standard output: No space left on device\n"
+    assert err.getvalue() == 2 * line
 
 
 def test_an_error_that_cannot_be_told_still_has_its_status():

@@ -102,13 +102,15 @@ def test_a_namespace_that_may_not_be_entered_is_named_with_what_it_needs(monkeyp
 
     path = "/proc/thread-self/ns/net"
     monkeypatch.setattr(libc, "setns", setns)
-    with pytest.raises(InvalidNetnsError) as caught:
+
+    def enter():
         if through == "descriptor":
-            with netns.entered(0, path):
-                pass
-        else:
-            with Kernel() as kernel, kernel.open(path, allow_host=True) as sandbox:
-                sandbox.netlink(Place.SANDBOX)
+            return netns.entered(0, path).__enter__()
+        with Kernel() as kernel, kernel.open(path, allow_host=True) as sandbox:
+            return sandbox.netlink(Place.SANDBOX)
+
+    with pytest.raises(KernelError) as caught:
+        enter()
     assert str(caught.value) == (
         f"cannot enter network namespace {path}: "
         "Operation not permitted; needs root (CAP_SYS_ADMIN)"
