@@ -9,17 +9,19 @@ from podnet.errors import (
     IncompatibleVersionError,
     InvalidConfigError,
     NetworkNotFoundError,
+    PodnetError,
 )
 from podnet.model.conflist import is_conflist, parse_conflist, upconvert
 from podnet.model.reader import Reader
 from podnet.model.wire import load_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from podnet.model.conflist import NetworkConfigList
 
-RESOURCE_ANNOTATION = "k8s.v1.cni.cncf.io/resourceName"
+    OnDisk = Sequence[tuple[str, bytes | PodnetError]]
+    """Names of files, and their contents or why they cannot be read."""
 
 # Delegating to a plugin that delegates would read the same pod's annotation again, without end:
 # what Multus does when its own file is taken for the default network (multus-cni issue 1162).
@@ -27,7 +29,7 @@ _DELEGATING = ("multus", "multus-shim", "podnet")
 
 
 def resolve(
-    definition: bytes, namespace: str, name: str, on_disk: Sequence[tuple[str, bytes]] = ()
+    definition: bytes, namespace: str, name: str, on_disk: Callable[[], OnDisk] = tuple
 ) -> NetworkConfigList:
     """Return the configuration of the network that a NetworkAttachmentDefinition defines.
 
@@ -39,7 +41,8 @@ def resolve(
         definition: the object as JSON.
         namespace: its namespace, for messages.
         name: its name.
-        on_disk: file names and contents of the node's CNI configuration folder.
+        on_disk: returns the files of the node's CNI configuration folder; called only if there
+            is no ``spec.config``.
 
     Raises:
         DecodingError: the object or its configuration is not JSON.
@@ -53,7 +56,7 @@ def resolve(
     if text.strip():
         what = f"spec.config of network definition {namespace}/{name}"
         return conflist(_decode(text, what), name, what)
-    found, unreadable = _named(name, on_disk)
+    found, unreadable = _named(name, on_disk())
     if found is None:
         raise NetworkNotFoundError(
             f"network definition {namespace}/{name} has no spec.config, "
@@ -90,7 +93,7 @@ def conflist(document: Mapping[str, object], name: str, what: str) -> NetworkCon
     return network
 
 
-def find_on_disk(name: str, on_disk: Sequence[tuple[str, bytes]]) -> NetworkConfigList:
+def find_on_disk(name: str, on_disk: OnDisk) -> NetworkConfigList:
     """Return the on-disk network of that name: lists first, then single plugins, by file name.
 
     A file that cannot be read does not hide a later one that has the name: an administrator's
@@ -111,12 +114,15 @@ def find_on_disk(name: str, on_disk: Sequence[tuple[str, bytes]]) -> NetworkConf
     return found
 
 
-def _named(name: str, on_disk: Sequence[tuple[str, bytes]]) -> tuple[NetworkConfigList | None, str]:
+def _named(name: str, on_disk: OnDisk) -> tuple[NetworkConfigList | None, str]:
     """Return the on-disk network of that name, and what is to be told of unreadable files."""
     unreadable = []
     lists = [each for each in on_disk if each[0].endswith(".conflist")]
     singles = [each for each in on_disk if each[0].endswith((".conf", ".json"))]
-    for filename, content in sorted(lists) + sorted(singles):
+    for filename, content in sorted(lists, key=_by_name) + sorted(singles, key=_by_name):
+        if isinstance(content, PodnetError):
+            unreadable.append(str(content))
+            continue
         try:
             document = load_json(content, filename)
         except DecodingError as error:
@@ -127,16 +133,8 @@ def _named(name: str, on_disk: Sequence[tuple[str, bytes]]) -> tuple[NetworkConf
     return None, "; ".join(unreadable)
 
 
-def resource_name(definition: bytes) -> str:
-    """Return the resource whose devices the network's attachments use; empty for none.
-
-    Raises:
-        DecodingError, InvalidConfigError: the object is not what it has to be.
-    """
-    reader = Reader(load_json(definition, "network definition"))
-    name = reader.section("metadata").section("annotations").string(RESOURCE_ANNOTATION)
-    reader.finish("network definition")
-    return name
+def _by_name(file: tuple[str, object]) -> str:
+    return file[0]
 
 
 def _decode(text: str, what: str) -> dict[str, object]:

@@ -160,13 +160,15 @@ class House:
         source: NetworkSource = registry.resolve(registry.DIRECTORY_SOURCE)(*self.settings.networks)
         return source
 
-    def configurations(self, folder: str) -> tuple[tuple[str, bytes], ...]:
-        """Return names and contents of a folder's CNI configurations, in the order of names.
+    def configurations(self, folder: str) -> tuple[tuple[str, bytes | PodnetError], ...]:
+        """Return names of a folder's CNI configurations, in order, and contents or why there is none.
 
         Raises:
-            IOFailureError: folder or a file cannot be read.
+            IOFailureError: the folder cannot be read.
         """
-        found: tuple[tuple[str, bytes], ...] = registry.resolve(registry.READ_CONFIGS)(folder)
+        found: tuple[tuple[str, bytes | PodnetError], ...] = registry.resolve(
+            registry.READ_CONFIGS
+        )(folder)
         return found
 
     def configuration(self, path: str) -> bytes:

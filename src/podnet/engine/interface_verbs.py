@@ -14,36 +14,44 @@ from attrs import evolve
 
 from podnet.engine import registry
 from podnet.engine.comparing import STORED, compare, previous_of
-from podnet.engine.ipam_delegate import NO_VERSION, add_ipam, ipam_type, run_ipam
+from podnet.engine.ipam_delegate import ipam_type, run_ipam
 from podnet.engine.journal import Record
-from podnet.engine.links import delete_links, observer, owned_by
+from podnet.engine.links import owned_by
+from podnet.engine.making import Making
+from podnet.engine.unmaking import (
+    ROLE,
+    key,
+    network_of,
+    reconstructed,
+    release_unrecorded,
+    unmake,
+)
 from podnet.errors import (
     CheckFailedError,
-    DelegateError,
     InterfaceExistsError,
     InvalidConfigError,
     LinkNotFoundError,
     NotAvailableError,
-    PluginNotFoundError,
     PodnetError,
     RecordError,
+    together,
 )
 from podnet.interface.identity import ask_owned
-from podnet.model.attachment import Call
-from podnet.model.conf import valid_attachments
+from podnet.model.conf import valid_attachments, with_valid_attachments
 from podnet.model.facts import Probe
-from podnet.model.ops import CreateLink, Place
+from podnet.model.ops import Place
 from podnet.model.printing import result_document
 from podnet.model.reader import INVALID, Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from podnet.engine.house import House
+    from podnet.interface.identity import Owned
+    from podnet.model.attachment import Call
     from podnet.model.result import Result
 
 _DRIVERS = {"macvlan": "podnet.interface.macvlan", "ptp": "podnet.interface.ptp"}
-_ROLE = "interface"
 
 
 class InterfacePlugin:
@@ -69,9 +77,10 @@ class InterfacePlugin:
             self._clear_the_way(call, sandbox)
             have = sandbox.probe(driver.parents(want))
             ops = driver.plan(want, have)
+            self._refuse_existing(driver.owned(want, have), sandbox)
             record = Record(
-                role=_ROLE,
-                network=_network(call),
+                role=ROLE,
+                network=network_of(call),
                 container_id=call.container_id,
                 ifname=call.ifname,
                 netns=call.netns,
@@ -89,14 +98,14 @@ class InterfacePlugin:
             )
             house.step("journal.intend")
             house.journal.intend(record)
-            making = _Making(house, driver, call, sandbox)
+            making = Making(house, driver, call, sandbox)
             try:
                 result = making.run(want, have, ops)
                 body = {**record.body, "result": result_document(result, STORED)}
                 house.step("journal.finish")
                 house.journal.finish(evolve(record, stage="done", body=body))
             except Exception as error:
-                self._undo(record, error, release=making.asked_ipam)
+                self._undo(record, error, making)
                 raise
         return result
 
@@ -126,23 +135,26 @@ class InterfacePlugin:
             raise InvalidConfigError(INVALID, tuple(mistakes))
 
     def delete(self, call: Call) -> None:
-        """Undo what the record tells, and have IPAM release; nothing recorded is no error.
+        """Undo what the record tells, then have IPAM release; nothing recorded is no error.
 
         Raises:
             PodnetError: something could not be undone; a retry can help.
         """
+        house = self._house
         lost: RecordError | None = None
         try:
             record = self._find(call)
+            if record is not None:
+                owned_by(record)
         except RecordError as error:
-            lost, record = error, self._reconstructed(call)
+            lost, record = error, reconstructed(house, self._driver, call)
         if record is None:
-            self._release_unrecorded(call)
+            release_unrecorded(house, call)
             return
-        errors = self._unmake(record, forget=lost is None)
+        errors = unmake(house, record, forget=lost is None)
         if lost and not errors:
             # Told once; what the record should have told is undone as far as it can be known.
-            aside = self._house.journal.quarantine(*_key(record))
+            aside = house.journal.quarantine(*key(record))
             raise RecordError(lost.msg, f"{lost.details}; it was undone and moved to {aside}")
         _raise(errors)
 
@@ -180,16 +192,37 @@ class InterfacePlugin:
         house.journal.tidy()
         errors: list[PodnetError] = []
         valid = valid_attachments(call.config)
-        for record in house.journal.all(_ROLE) if valid is not None else ():
-            if isinstance(record, RecordError):
-                errors.append(record)
-            elif self._is_stale(record, _network(call), frozenset(valid or ())):
-                errors += self._unmake(record)
+        if valid is not None:
+            kept, errors = self._sweep(network_of(call), frozenset(valid))
+            if any(not container_id for container_id, _ in kept):
+                raise together(errors)  # whose leases have to stay cannot be known
+            # What stays keeps its addresses, whether the runtime knows of it or not.
+            config = with_valid_attachments(call.config, sorted({*valid, *kept}))
+            call = evolve(call, config=config)
         try:
             run_ipam(house.executor, call, "GC")
         except PodnetError as error:
             errors.append(error)
         _raise(errors)
+
+    def _sweep(
+        self, network: str, valid: frozenset[tuple[str, str]]
+    ) -> tuple[list[tuple[str, str]], list[PodnetError]]:
+        """Undo the stale records of a network; return whose records stay, and what went wrong."""
+        kept: list[tuple[str, str]] = []
+        errors: list[PodnetError] = []
+        for record in self._house.journal.all(ROLE):
+            if isinstance(record, RecordError):
+                errors.append(record)
+                kept.append(record.place[2:])
+                continue
+            if record.network != network:
+                continue
+            left = unmake(self._house, record) if self._is_stale(record, valid) else None
+            if left != []:
+                kept.append((record.container_id, record.ifname))
+            errors += left or ()
+        return kept, errors
 
     def status(self, call: Call) -> None:
         """Let a node pass on which ADD can work: the master exists, IPAM is ready.
@@ -210,21 +243,19 @@ class InterfacePlugin:
                 raise NotAvailableError(error.msg, error.details) from error
         run_ipam(self._house.executor, call, "STATUS")
 
-    def _release_unrecorded(self, call: Call) -> None:
-        """Have IPAM release what an attachment without record may hold.
-
-        That there is no such IPAM plugin is no error here: it is what kept ADD from making the
-        interface, most likely a misspelt type, and a retry would fail the same way for ever.
-        """
-        try:
-            run_ipam(self._house.executor, call, "DEL")
-        except DelegateError as error:
-            if not isinstance(error.__cause__, PluginNotFoundError):
-                raise
-
     def _find(self, call: Call) -> Record | None:
-        key = (_ROLE, _network(call), call.container_id, call.ifname)
-        return self._house.journal.find(*key)
+        return self._house.journal.find(ROLE, network_of(call), call.container_id, call.ifname)
+
+    def _refuse_existing(self, owned: Iterable[Owned], sandbox: Any) -> None:
+        """Refuse where a name is taken, before there is a record that could claim the link.
+
+        One that comes later is refused by the kernel.
+        """
+        for each in owned:
+            if sandbox.exists(each.link):
+                raise InterfaceExistsError(
+                    f"interface {each.link} exists already; it was left alone"
+                )
 
     def _clear_the_way(self, call: Call, sandbox: Any) -> None:
         """Undo what an interrupted ADD left; refuse to make an interface twice."""
@@ -238,141 +269,26 @@ class InterfacePlugin:
                     f"interface {call.ifname} exists already; it was left alone",
                     f"container {call.container_id} has it on network {record.network}",
                 )
-        _raise(self._unmake(record))
+        _raise(unmake(self._house, record))
 
-    def _undo(self, record: Record, error: Exception, *, release: bool) -> None:
+    def _undo(self, record: Record, error: Exception, making: Making) -> None:
         """Take a failed ADD back; what that fails at is told beside the first error."""
-        failures = self._unmake(record, release=release)
+        failures = unmake(
+            self._house, record, links=not making.found_another, release=making.asked_ipam
+        )
         if failures and isinstance(error, PodnetError):
             left = "; ".join(str(each) for each in failures)
             error.details = f"{error.details}; undoing failed: {left}".lstrip("; ")
 
-    def _unmake(
-        self, record: Record, *, release: bool = True, forget: bool = True
-    ) -> list[PodnetError]:
-        """Delete links and release addresses, each whatever becomes of the other.
-
-        The record goes when all of it is undone, unless ``forget`` is False.
-        """
-        house = self._house
-        errors: list[PodnetError] = []
-
-        def release_addresses() -> None:
-            if release and ipam_type(record.config):
-                house.step("ipam.del")
-                run_ipam(house.executor, _recorded_call(record), "DEL")
-
-        def remove_links() -> None:
-            delete_links(house, record)
-
-        steps = [remove_links, release_addresses]
-        if ipam_type(record.config) == "dhcp":  # a lease is released through its link
-            steps.reverse()
-        for step in steps:
-            try:
-                with house.at_store(record.store):
-                    step()
-            except PodnetError as error:
-                errors.append(error)
-        if forget and not errors:
-            house.step("journal.forget")
-            house.journal.forget(*_key(record))
-        return errors
-
-    def _reconstructed(self, call: Call) -> Record:
-        """Return what an unreadable record most likely said.
-
-        Links are known again by the name and MAC address that podnet would choose for this call.
-        """
-        links: list[dict[str, str]] = []
-        try:
-            want = self._driver.read(call, node=self._house.settings.node)
-            links = [each.document() for each in self._driver.expected(want)]
-        except PodnetError:
-            links = []
-        return Record(
-            role=_ROLE,
-            network=_network(call),
-            container_id=call.container_id,
-            ifname=call.ifname,
-            netns=call.netns,
-            config=call.config,
-            args=call.args,
-            path=call.path,
-            timeout=call.timeout,
-            body={"links": links},
-        )
-
-    def _is_stale(self, record: Record, network: str, valid: frozenset[tuple[str, str]]) -> bool:
-        return (
-            record.network == network
-            and Reader(record.config).string("type") == self._kind
-            and (record.container_id, record.ifname) not in valid
-        )
-
-
-class _Making:
-    """The part of ADD that has effects."""
-
-    def __init__(self, house: House, driver: Any, call: Call, sandbox: Any) -> None:
-        self._house = house
-        self._driver = driver
-        self._call = call
-        self._sandbox = sandbox
-        self.asked_ipam = False
-
-    def run(self, want: Any, have: Any, ops: tuple[Any, ...]) -> Result:
-        house = self._house
-        self._sandbox.apply(ops, observer(house))
-        if want.ipam:
-            house.step("ipam.add")
-            # From here on addresses may be held, whatever the plugin says of its success.
-            self.asked_ipam = True
-            try:
-                answer = add_ipam(house.executor, self._call)
-            except DelegateError as error:
-                # What does not exist holds nothing, and cannot be asked to release it either.
-                self.asked_ipam = not isinstance(error.__cause__, PluginNotFoundError)
-                raise
-            want = self._driver.configured(want, answer)
-            for op in ops:
-                if isinstance(op, CreateLink):
-                    have = have.created(op)
-            self._sandbox.apply(self._driver.plan(want, have), observer(house))
-        result: Result = self._driver.result(want, have)
-        # Versions up to 0.2.0 cannot tell of an interface without addresses: better none than one
-        # that the runtime takes for failed (cni plugins, macvlan_test.go:174 leaves the link).
-        result_document(result, Reader(self._call.config).string("cniVersion") or NO_VERSION)
-        return result
-
-
-def _network(call: Call) -> str:
-    return Reader(call.config).string("name")
-
-
-def _key(record: Record) -> tuple[str, str, str, str]:
-    return (record.role, record.network, record.container_id, record.ifname)
-
-
-def _recorded_call(record: Record) -> Call:
-    return Call(
-        plugin=Reader(record.config).string("type"),
-        verb="DEL",
-        container_id=record.container_id,
-        netns=record.netns,
-        ifname=record.ifname,
-        args=record.args,
-        path=tuple(record.path),
-        config=record.config,
-        timeout=record.timeout,
-    )
+    def _is_stale(self, record: Record, valid: frozenset[tuple[str, str]]) -> bool:
+        if record.parent and not self._house.served_by_sandbox:
+            # The runtime was given the sandbox and does not know of its parts.
+            return False
+        is_valid = (record.container_id, record.ifname) in valid
+        return Reader(record.config).string("type") == self._kind and not is_valid
 
 
 def _raise(errors: list[PodnetError]) -> None:
     """Raise the first error with the others in its details; nothing if there are none."""
-    if not errors:
-        return
-    first, *others = errors
-    if others:
-        first.details = "; ".join(filter(None, (first.details, *map(str, others))))
-    raise first
+    if errors:
+        raise together(errors)

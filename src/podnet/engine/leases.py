@@ -17,6 +17,7 @@ from podnet.errors import (
     InvalidConfigError,
     PodnetError,
     PoolExhaustedError,
+    StoreError,
 )
 from podnet.ipam import grant, space
 from podnet.ipam.pick import Ask, Lowest, Requested
@@ -87,8 +88,9 @@ class Ipam:
         self.close()
 
     def close(self) -> None:
-        """Close the store."""
+        """Close the store; nothing can be allocated, released or listed any more."""
         self._store.close()
+        self._store = self._blocks.store = _Closed()
 
     def allocate(
         self,
@@ -322,6 +324,25 @@ class Ipam:
         """
         blocks = (entry[0] for key in self._blocks.keys(pool) if (entry := self._blocks.load(key)))
         return next(space.free(space.intervals(pool), blocks), None) is not None
+
+
+class _Closed:
+    """Stands where the store was: an address from a closed handle would be nobody's to release."""
+
+    def load(self, _key: str) -> tuple[Block, str] | None:
+        raise self._refusal()
+
+    def swap(self, _key: str, _new: Block | None, _expected: str | None) -> bool:
+        raise self._refusal()
+
+    def keys(self, _prefix: str) -> Iterator[str]:
+        raise self._refusal()
+
+    def close(self) -> None:
+        """Be closed already."""
+
+    def _refusal(self) -> StoreError:
+        return StoreError("it is closed: what is done with a store is done before its close")
 
 
 def _random() -> float:

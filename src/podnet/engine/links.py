@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from podnet.errors import InvalidNetnsError, RecordError
-from podnet.interface.identity import ask_owned, parse_owned, plan_absent
+from podnet.errors import NetnsMissingError, NotNetnsError, RecordError
+from podnet.interface.identity import (
+    ask_owned,
+    ask_unproved,
+    doubtful,
+    parse_owned,
+    plan_absent,
+)
+from podnet.model.facts import Probe
 from podnet.model.ops import Place
 
 if TYPE_CHECKING:
@@ -40,27 +47,36 @@ def delete_links(house: House, record: Record) -> None:
     """Delete the record's links that are still there, wherever they are.
 
     A sandbox that is gone, or whose path now leads to another namespace or to none at all, took
-    its links with it.
+    its links with it. One that cannot be opened just now did not.
 
     Raises:
-        RecordError: the record does not tell its links.
-        KernelError, DeadlineError: a link could not be deleted.
+        RecordError: the record does not tell its links, or not which of the sandbox's they are.
+        KernelError, TryAgainLaterError: the sandbox could not be opened, or a link not deleted.
     """
     owned = owned_by(record)
-    certain = record.stage == "done"
     try:
         with house.kernel.open(record.netns) as sandbox:
             if record.netns_id in ("", sandbox.identity):
-                _delete(house, sandbox, owned, certain=certain)
+                _delete(house, sandbox, owned, record)
                 return
-    except InvalidNetnsError:
+    except (NetnsMissingError, NotNetnsError):
         pass
     outside = tuple(each for each in owned if each.link.place is Place.HOST)
     if outside:
         with house.kernel.host() as sandbox:
-            _delete(house, sandbox, outside, certain=certain)
+            _delete(house, sandbox, outside, record)
 
 
-def _delete(house: House, sandbox: object, owned: tuple[Owned, ...], *, certain: bool) -> None:
-    have = sandbox.probe(ask_owned(owned))  # type: ignore[attr-defined]  # the kernel's, or a fake
-    sandbox.apply(plan_absent(owned, have, certain=certain), observer(house))  # type: ignore[attr-defined]
+def _delete(house: House, sandbox: Any, owned: tuple[Owned, ...], record: Record) -> None:
+    certain = record.stage == "done"
+    have = sandbox.probe(ask_owned(owned))
+    if (further := ask_unproved(owned, have)) != Probe():
+        have |= sandbox.probe(further)
+    sandbox.apply(plan_absent(owned, have, certain=certain), observer(house))
+    if certain and (doubts := doubtful(owned, have)):
+        names = ", ".join(str(fact.link) for fact in doubts)
+        raise RecordError(
+            f"interface {record.ifname} of container {record.container_id} is gone, and {names} "
+            "may be it under another name",
+            "it was left alone: name it back, or delete it",
+        )

@@ -21,14 +21,16 @@ from podnet.errors import (
     InvalidConfigError,
     IOFailureError,
     NetworkNotFoundError,
+    PodnetError,
     UnknownContainerError,
 )
 from podnet.model.attachment import Call, Pod
 from podnet.model.wire import load_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from podnet.delegation.network import OnDisk
     from podnet.engine.house import House
     from podnet.model.conflist import NetworkConfigList
 
@@ -198,7 +200,7 @@ def named(house: House, request: Request, name: str) -> NetworkConfigList:
     on_disk = _on_disk(house, request)
     if definition is not None:
         return resolve(definition, request.lookup_namespace, name, on_disk)
-    return find_on_disk(name, on_disk)
+    return find_on_disk(name, on_disk())
 
 
 def _from_path(house: House, path: str) -> NetworkConfigList:
@@ -207,6 +209,8 @@ def _from_path(house: House, path: str) -> NetworkConfigList:
         if not found:
             raise NetworkNotFoundError(f"folder {path} has no CNI configuration")
         filename, data = found[0]
+        if isinstance(data, PodnetError):
+            raise data
     else:
         try:
             filename, data = path, house.configuration(path)
@@ -226,8 +230,8 @@ def _defined(house: House, request: Request, namespace: str, name: str) -> Netwo
     return resolve(definition, namespace, name, _on_disk(house, request))
 
 
-def _on_disk(house: House, request: Request) -> tuple[tuple[str, bytes], ...]:
-    return house.configurations(request.conf_dir or house.settings.conf_dir)
+def _on_disk(house: House, request: Request) -> Callable[[], OnDisk]:
+    return lambda: house.configurations(request.conf_dir or house.settings.conf_dir)
 
 
 def _inline(request: Request) -> tuple[NetworkConfigList, ...]:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from podnet.model.attachment import Call
-    from podnet.ports import Executor
 
 
 class BuiltinExecutor:
@@ -50,27 +49,3 @@ class BuiltinExecutor:
 
             wrong = PodnetError(f"{call.plugin}: unexpected {type(error).__name__}", str(error))
             return Done(1, print_error(wrong), traceback.format_exc().encode(errors="replace"))
-
-
-class FirstOf:
-    """Runs a plugin by the first executor that has it; the last one says what is missing."""
-
-    def __init__(self, *executors: Executor) -> None:
-        """Take the executors in order of preference, at least one."""
-        *self._preferred, self._last = executors
-
-    def has(self, plugin: str) -> bool:
-        """Tell whether any of them has the plugin."""
-        return any(each.has(plugin) for each in (*self._preferred, self._last))
-
-    def run(self, call: Call) -> Done:
-        """Run the plugin and return what it said.
-
-        Raises:
-            PluginNotFoundError: none of them has it.
-            DeadlineError: it did not end in time.
-        """
-        for executor in self._preferred:
-            if executor.has(call.plugin):
-                return executor.run(call)
-        return self._last.run(call)

@@ -43,6 +43,7 @@ class Want:
         mtu: bytes; 0 for the master's.
         mac: the MAC address asked for; empty for none.
         own_mac: the MAC address it gets if none is asked for.
+        index: the kernel index it gets, where its MAC address is no proof of whose it is; else 0.
         bcqueuelen: broadcast queue length; 0 for the kernel's (1000).
         ipam: IPAM plugin's type; empty for an interface without addresses.
         dns: resolver settings of the configuration.
@@ -59,6 +60,7 @@ class Want:
     mtu: int
     mac: str
     own_mac: str
+    index: int
     bcqueuelen: int
     ipam: str
     dns: DNS = field(factory=DNS)
@@ -81,6 +83,9 @@ def read(call: Call, *, node: str = "") -> Want:
     reader = Reader(call.config)
     mode = MODES[reader.choice("mode", MODES, "bridge")]
     ipam = settings.read_ipam(reader)
+    mac = settings.read_mac(reader, call)
+    key = (node, call.container_id, reader.string("name"), call.ifname)
+    is_foreign = mac or mode == MODES["passthru"]
     want = Want(
         link=LinkName(Place.SANDBOX, call.ifname),
         sandbox=call.netns,
@@ -88,8 +93,9 @@ def read(call: Call, *, node: str = "") -> Want:
         master=reader.checked("master", lambda text: ifname_fault(text) if text else ""),
         mode=mode,
         mtu=reader.integer("mtu", minimum=0, maximum=settings.MAX_MTU),
-        mac=settings.read_mac(reader, call),
-        own_mac=identity.chosen_mac(node, call.container_id, reader.string("name"), call.ifname),
+        mac=mac,
+        own_mac=identity.chosen_mac(*key),
+        index=identity.chosen_index(*key) if is_foreign else 0,
         bcqueuelen=reader.integer("bcqueuelen", minimum=0, maximum=_UINT32),
         ipam=ipam,
         dns=read_dns(reader),
@@ -156,14 +162,17 @@ def mac(want: Want, have: Have) -> str:
 
 def owned(want: Want, have: Have) -> tuple[Owned, ...]:
     """Return the links it makes."""
-    return (identity.Owned(want.link, KIND, mac(want, have)),)
+    return (_owned(want, mac(want, have)),)
 
 
 def expected(want: Want) -> tuple[Owned, ...]:
     """Return what ``owned`` does, as far as that is known without facts."""
-    if want.mode == MODES["passthru"] and not want.mac:
-        return ()
-    return (identity.Owned(want.link, KIND, want.mac or want.own_mac),)
+    is_masters = want.mode == MODES["passthru"] and not want.mac
+    return (_owned(want, "" if is_masters else want.mac or want.own_mac),)
+
+
+def _owned(want: Want, mac: str) -> Owned:
+    return identity.Owned(want.link, KIND, mac, chosen=not want.index, index=want.index)
 
 
 def memory(want: Want, have: Have) -> dict[str, str]:
@@ -224,6 +233,7 @@ def _create(want: Want, have: Have, parent: LinkFact) -> CreateLink:
         mac=mac(want, have),
         mtu=want.mtu,
         up=want.answer is not None and not want.answer.ips,
+        index=want.index,
         options=tuple(options),
     )
 

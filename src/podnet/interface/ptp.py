@@ -142,8 +142,8 @@ def ask(want: Want) -> Probe:
 def owned(want: Want, have: Have) -> tuple[Owned, ...]:  # noqa: ARG001  # the seam's signature
     """Return the links it makes."""
     return (
-        identity.Owned(want.link, KIND, want.mac),
-        identity.Owned(want.host, KIND, want.host_mac),
+        identity.Owned(want.link, KIND, want.mac, chosen=True),
+        identity.Owned(want.host, KIND, want.host_mac, chosen=True),
     )
 
 

@@ -16,10 +16,10 @@ from podnet.model.names import (
 from podnet.model.reader import INVALID, Reader
 from podnet.model.result import DNS, Result, read_dns, read_result
 from podnet.model.versions import DEL_PREV_RESULT_SINCE, SUPPORTED, at_least, reconcile
-from podnet.model.wire import load_json, short
+from podnet.model.wire import short
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 # The 1.1.0 tag of the specification named the key of GC `attachments`; libcni sends both.
 VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
@@ -54,16 +54,6 @@ class NetworkConfig:
     prev_result: Result | None = None
     document: Mapping[str, object] = field(factory=dict)
     faults: tuple[tuple[str, str], ...] = ()
-
-
-def parse_network_config(data: bytes) -> NetworkConfig:
-    """Return the configuration in the bytes of standard input.
-
-    Raises:
-        DecodingError: not a JSON object.
-        IncompatibleVersionError, InvalidConfigError: see ``network_config``.
-    """
-    return network_config(load_json(data, "network config"))
 
 
 def network_config(document: Mapping[str, object]) -> NetworkConfig:
@@ -168,6 +158,15 @@ def valid_attachments(document: Mapping[str, object]) -> tuple[tuple[str, str], 
     )
     reader.finish()
     return pairs
+
+
+def with_valid_attachments(
+    document: Mapping[str, object], pairs: Iterable[tuple[str, str]]
+) -> dict[str, object]:
+    """Return a configuration of GC with another list of valid attachments."""
+    entries = [{"containerID": container_id, "ifname": ifname} for container_id, ifname in pairs]
+    others = {k: v for k, v in document.items() if k.lower() not in VALID_ATTACHMENTS}
+    return {**others, **dict.fromkeys(VALID_ATTACHMENTS, entries)}
 
 
 def inject(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from podnet.errors import DecodingError, IOFailureError
+from podnet.errors import DecodingError, IOFailureError, PodnetError
 from podnet.model.names import network_name_fault
 from podnet.model.reader import Reader
 from podnet.model.wire import load_json, print_json
@@ -16,19 +16,27 @@ SUFFIXES = (LIST_SUFFIX, ".conf", ".json")
 _FILE_LIMIT = 4 << 20
 
 
-def read_configs(folder: str) -> tuple[tuple[str, bytes], ...]:
-    """Return names and contents of the folder's configuration files, in the order of names.
+def read_configs(folder: str) -> tuple[tuple[str, bytes | PodnetError], ...]:
+    """Return names of the folder's configuration files, in order, with their contents.
 
     Lists come with the plugins of the folder that has their network's name, see ``read_config``.
-    A folder that does not exist has no files.
+    A folder that does not exist has no files. A file that cannot be read comes with the error, for
+    its network alone is lost.
 
     Raises:
-        IOFailureError: folder or file cannot be read.
+        IOFailureError: the folder cannot be read.
     """
     return tuple(
-        (name, read_config(os.path.join(folder, name)))
+        (name, _read_or_error(os.path.join(folder, name)))
         for name in list_files(folder, SUFFIXES, missing_ok=True)
     )
+
+
+def _read_or_error(path: str) -> bytes | PodnetError:
+    try:
+        return read_config(path)
+    except PodnetError as error:
+        return error
 
 
 def read_config(path: str) -> bytes:

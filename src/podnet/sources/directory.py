@@ -77,14 +77,6 @@ class DirectorySource:
         pods = (self._only(each, f"pod {'/'.join(place)}") for place, each in found.items())
         return tuple(pod for pod in pods if pod is not None)
 
-    def configs(self, conf_dir: str) -> tuple[tuple[str, bytes], ...]:
-        """Return names and contents of a folder's CNI configurations, see ``confdir``.
-
-        Raises:
-            IOFailureError: folder or file cannot be read.
-        """
-        return confdir.read_configs(conf_dir)
-
     def _only(self, found: list[tuple[str, T]], what: str) -> T | None:
         if len(found) > 1:
             raise DecodingError(f"{what} is in {' and '.join(path for path, _ in found)}")

@@ -135,13 +135,15 @@ def _json(content: bytes, path: str) -> Iterator[object]:
 def _yaml(content: bytes, path: str) -> Iterator[object]:
     try:
         import yaml
+
+        from podnet.sources.yaml_loader import safe_loader
     except ImportError as error:
         raise DecodingError(
             f"{path} is YAML, and PyYAML is not installed",
             "pip install 'podnet[cli]', or give manifests as .json",
         ) from error
     try:
-        yield from yaml.safe_load_all(content)
+        yield from yaml.load_all(content, Loader=safe_loader())  # noqa: S506  # as its name says
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" line {mark.line + 1} column {mark.column + 1}" if mark else ""

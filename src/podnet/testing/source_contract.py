@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from podnet.delegation.network import resolve, resource_name
+from podnet.delegation.network import resolve
 from podnet.delegation.selection import NETWORKS_ANNOTATION
 from podnet.model.attachment import Pod
 
@@ -157,7 +157,8 @@ class NetworkSourceContract:
         assert resolve(found, "default", "storage").plugins[0]["note"] == "é \u2028"
         dotted = source.definition("default", "dotted.net")
         assert dotted is not None
-        assert resource_name(dotted) == "intel.com/sriov"
+        annotations = json.loads(dotted)["metadata"]["annotations"]
+        assert annotations == {"k8s.v1.cni.cncf.io/resourceName": "intel.com/sriov"}
 
     @pytest.mark.parametrize(
         ("namespace", "name"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podnet.delegation.network import conflist, find_on_disk, resolve, resource_name
+from podnet.delegation.network import conflist, find_on_disk, resolve
 from podnet.errors import (
     DecodingError,
     IncompatibleVersionError,
@@ -59,7 +59,7 @@ def test_an_own_name_stays() -> None:
 @pytest.mark.parametrize("empty", [None, "", "  "])
 def test_without_config_the_files_of_that_name_count(empty: str | None) -> None:
     files = disk(b__conflist=network("other"), c__conflist=network("storage", "c"))
-    assert resolve(definition(empty), "d", "storage", files).plugins[0]["note"] == "c"
+    assert resolve(definition(empty), "d", "storage", lambda: files).plugins[0]["note"] == "c"
 
 
 def test_lists_go_before_single_plugins_whatever_their_file_names() -> None:
@@ -91,7 +91,7 @@ def test_mistakes_in_the_file_of_that_name_are_told() -> None:
 
 def test_no_files_no_network() -> None:
     with pytest.raises(NetworkNotFoundError) as caught:
-        resolve(definition(None), "default", "storage", disk(a__conflist=b"{half"))
+        resolve(definition(None), "default", "storage", lambda: disk(a__conflist=b"{half"))
     assert caught.value.msg == (
         "network definition default/storage has no spec.config, "
         "and no file of the CNI configuration folder has the name storage"
@@ -143,14 +143,7 @@ def test_mistakes_of_the_object(object_: bytes) -> None:
 
 
 def test_an_object_without_spec_is_on_disk() -> None:
-    assert resolve(b"{}", "d", "storage", disk(a__conf=single("storage"))).name == "storage"
-
-
-def test_resource_name() -> None:
-    annotations = {"k8s.v1.cni.cncf.io/resourceName": "intel.com/sriov"}
-    document = network_object("default", "storage", None, **annotations)
-    assert resource_name(json.dumps(document).encode()) == "intel.com/sriov"
-    assert resource_name(b"{}") == ""
+    assert resolve(b"{}", "d", "storage", lambda: disk(a__conf=single("storage"))).name == "storage"
 
 
 @given(network_configs().flatmap(lambda config: st.one_of(st.just(config), damaged(config))))

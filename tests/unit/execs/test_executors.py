@@ -13,7 +13,7 @@ import pytest
 
 from podnet.errors import DeadlineError, DelegateError, PluginNotFoundError, PoolExhaustedError
 from podnet.execs import process
-from podnet.execs.builtin import BuiltinExecutor, FirstOf
+from podnet.execs.builtin import BuiltinExecutor
 from podnet.execs.process import ProcessExecutor, find
 from podnet.model.attachment import Call, Done
 from podnet.testing import ExecutorContract, FakeExecutor
@@ -43,11 +43,6 @@ class TestFake(ExecutorContract):
 
     def open(self, folder: str) -> Executor:
         return FakeExecutor({PLUGIN: BuiltinExecutor({PLUGIN: contract_plugin}).run})
-
-
-class TestFirstOf(ExecutorContract):
-    def open(self, folder: str) -> Executor:
-        return FirstOf(BuiltinExecutor({"other": contract_plugin}), ProcessExecutor((folder,)))
 
 
 @pytest.fixture(autouse=True)
@@ -100,17 +95,6 @@ def test_built_in_errors_keep_their_code() -> None:
     assert "KeyError" in json.loads(done.stdout)["msg"]
     assert b"Traceback" in done.stderr
     assert b"Traceback" not in done.stdout
-
-
-def test_first_of_asks_the_last_for_what_nobody_has() -> None:
-    first = FakeExecutor({"a": [Done(0, b"1")]})
-    last = FakeExecutor({"a": [Done(0, b"2")], "b": [Done(0, b"3")]})
-    executor = FirstOf(first, last)
-    assert executor.run(Call(plugin="a", verb="ADD")).stdout == b"1"
-    assert executor.run(Call(plugin="b", verb="ADD")).stdout == b"3"
-    assert (executor.has("b"), executor.has("c")) == (True, False)
-    with pytest.raises(PluginNotFoundError):
-        executor.run(Call(plugin="c", verb="ADD"))
 
 
 def test_the_fake_answers_from_its_script() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from attrs import evolve
 
@@ -17,8 +19,10 @@ from podnet.errors import (
     PodnetError,
     PoolExhaustedError,
     RecordError,
+    TryAgainLaterError,
     UnsupportedFieldError,
 )
+from podnet.model.conf import valid_attachments
 from podnet.model.ops import (
     AddAddress,
     AddRoute,
@@ -119,6 +123,179 @@ def test_existing_interface_is_refused_before_ipam_and_left_alone(room, kernel):
     assert room.records() == []
     room.again(call, "DEL")
     assert kernel.every_link() == before
+
+
+# Whose MAC address the interface gets is not podnet's choice.
+GIVEN_MAC = pytest.mark.parametrize(
+    "extra",
+    [
+        {"mac": "02:00:00:00:00:77"},
+        {"runtimeConfig": {"mac": "02:00:00:00:00:77"}},
+        {"args": {"cni": {"mac": "02:00:00:00:00:77"}}},
+        {"mode": "passthru"},
+    ],
+    ids=["mac", "runtime", "args", "passthru"],
+)
+
+
+def add_twin(kernel, extra, **facts):
+    """Put somebody else's link in the sandbox that the configuration describes exactly."""
+    mac = kernel.node.links[MASTER].mac if "mode" in extra else "02:00:00:00:00:77"
+    space = kernel.sandboxes[SANDBOX]
+    return kernel.add_link(space, "eth1", kind="macvlan", mac=mac, **facts)
+
+
+@GIVEN_MAC
+def test_an_existing_twin_survives_a_refused_add(room, kernel, extra):
+    add_twin(kernel, extra)
+    before = kernel.every_link()
+    call = room.call("ADD", SANDBOX, {**MACVLAN, **extra})
+    with pytest.raises(InterfaceExistsError, match="left alone"):
+        room.run(call)
+    assert (kernel.every_link(), room.records(), room.ipam.calls) == (before, [], [])
+
+
+@GIVEN_MAC
+def test_a_twin_that_comes_in_between_survives(tmp_path, kernel, extra):
+    """Looked for in vain, it is there when the kernel is asked to create."""
+
+    def step(name):
+        if name == "create-link":
+            add_twin(kernel, extra)
+
+    room = Room(tmp_path, kernel, ANSWER, step=step)
+    with pytest.raises(InterfaceExistsError):
+        room.run(room.call("ADD", SANDBOX, {**MACVLAN, **extra}))
+    assert (SANDBOX, "eth1") in kernel.every_link()
+    assert room.records() == []
+
+
+@GIVEN_MAC
+@pytest.mark.parametrize("verb", ["DEL", "GC", "ADD"])
+def test_a_twin_survives_what_follows_a_kill_before_creation(tmp_path, kernel, extra, verb):
+    def step(name):
+        if name == "create-link":
+            raise Killed
+
+    call = Room(tmp_path, kernel, ANSWER).call("ADD", SANDBOX, {**MACVLAN, **extra})
+    with pytest.raises(Killed):
+        Room(tmp_path, kernel, ANSWER, step=step).run(call)
+    add_twin(kernel, extra)
+    room = Room(tmp_path, kernel, ANSWER)
+    if verb == "ADD":
+        with pytest.raises(InterfaceExistsError):
+            room.run(call)
+    else:
+        again = evolve(call, verb=verb)
+        config = {**call.config, "cni.dev/valid-attachments": []}
+        room.run(evolve(again, config=config, container_id="") if verb == "GC" else again)
+    assert (SANDBOX, "eth1") in kernel.every_link()
+    assert room.records() == []
+
+
+@GIVEN_MAC
+def test_kill_at_every_step_with_a_given_mac(tmp_path, extra):
+    config = {**MACVLAN, **extra}
+    for room in kill_points(tmp_path, config, lambda r: r.run(r.call("ADD", SANDBOX, config))):
+        room.run(room.call("DEL", SANDBOX, config))
+        untouched(room)
+
+
+def test_an_intent_that_proves_nothing_deletes_nothing(room, kernel, tmp_path):
+    call = room.call("ADD", SANDBOX, {**MACVLAN, "mac": "02:00:00:00:00:77"})
+    room.run(call)
+    (file,) = (tmp_path / "journal" / "interface").iterdir()
+    document = json.loads(file.read_text())
+    document["stage"] = "intent"
+    for key in ("chosen", "index"):
+        del document["body"]["links"][0][key]
+    file.write_text(json.dumps(document))
+    room.again(call, "DEL")
+    assert (SANDBOX, "eth1") in kernel.every_link()
+
+
+def rename(space, old, new):
+    space.links[new] = space.links.pop(old)
+    space.addresses[new] = space.addresses.pop(old, [])
+
+
+@pytest.mark.parametrize("extra", [{}, {"mac": "02:00:00:00:00:77"}, {"mode": "passthru"}])
+@pytest.mark.parametrize("another", [False, True])
+def test_del_finds_its_link_under_another_name(room, kernel, extra, another):
+    call = room.call("ADD", SANDBOX, {**MACVLAN, **extra})
+    room.run(call)
+    space = kernel.sandboxes[SANDBOX]
+    rename(space, "eth1", "foo")
+    if another:
+        kernel.add_link(space, "eth1", kind="macvlan")
+    room.again(call, "DEL")
+    assert "foo" not in space.links
+    assert ("eth1" in space.links) is another
+    assert (room.records(), room.ipam.held) == ([], set())
+
+
+def test_del_finds_a_pair_under_another_name(room, kernel):
+    call = room.call("ADD", SANDBOX, PTP)
+    room.run(call)
+    space = kernel.sandboxes[SANDBOX]
+    space.ends["foo"] = space.ends.pop("eth1")
+    (outer,) = [name for name in kernel.node.links if name.startswith("veth")]
+    kernel.node.ends[outer] = (space, "foo")
+    rename(space, "eth1", "foo")
+    room.again(call, "DEL")
+    untouched(room)
+
+
+def test_del_tells_of_a_link_that_may_be_its_own(room, kernel, tmp_path):
+    """A record without proof, as an earlier podnet may have written it."""
+    call = room.call("ADD", SANDBOX, {**MACVLAN, "mac": "02:00:00:00:00:77"})
+    room.run(call)
+    (file,) = (tmp_path / "journal" / "interface").iterdir()
+    document = json.loads(file.read_text())
+    document["body"]["links"][0]["index"] = 0
+    file.write_text(json.dumps(document))
+    space = kernel.sandboxes[SANDBOX]
+    rename(space, "eth1", "foo")
+    with pytest.raises(RecordError, match="foo"):
+        room.again(call, "DEL")
+    assert "foo" in space.links
+    assert room.ipam.held == {("c1", "eth1")}
+    rename(space, "foo", "eth1")
+    room.again(call, "DEL")
+    untouched(room)
+
+
+def test_links_that_a_record_does_not_tell_are_known_again(room, tmp_path):
+    call = room.call("ADD", SANDBOX, {**MACVLAN, "mode": "passthru"})
+    room.run(call)
+    (file,) = (tmp_path / "journal" / "interface").iterdir()
+    document = json.loads(file.read_text())
+    document["body"]["links"] = [{}]
+    file.write_text(json.dumps(document))
+    with pytest.raises(RecordError, match="does not tell its links"):
+        room.again(call, "DEL")
+    untouched(room)
+
+
+@pytest.mark.parametrize("error", [KernelError("no right"), TryAgainLaterError("too many files")])
+@pytest.mark.parametrize("config", [MACVLAN, PTP, {"type": "loopback"}])
+def test_del_of_a_sandbox_that_cannot_be_opened_keeps_everything(
+    room, kernel, monkeypatch, config, error
+):
+    call = room.call("ADD", SANDBOX, config)
+    room.run(call)
+    before = kernel.every_link(), room.records(), set(room.ipam.held)
+
+    def refuse(*_args, **_kwargs):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel, "open", refuse)
+        with pytest.raises(type(error)):
+            room.again(call, "DEL")
+    assert (kernel.every_link(), room.records(), room.ipam.held) == before
+    room.again(call, "DEL")
+    untouched(room)
 
 
 @BOTH
@@ -316,13 +493,13 @@ def test_del_without_record_touches_no_link_and_still_releases(room, kernel):
     assert room.ipam.held == set()
 
 
-def test_del_releases_where_the_link_cannot_be_deleted_and_ends_on_retry(room, kernel):
+def test_an_address_stays_as_long_as_its_link_cannot_be_deleted(room, kernel):
     call = room.call("ADD", SANDBOX, MACVLAN)
     room.run(call)
     kernel.fail = lambda op: KernelError("busy") if isinstance(op, DeleteLink) else None
     with pytest.raises(KernelError, match="busy"):
         room.again(call, "DEL")
-    assert room.ipam.held == set()
+    assert room.ipam.held == {("c1", "eth1")}
     assert len(room.records()) == 1
     kernel.fail = None
     room.again(call, "DEL")
@@ -471,6 +648,49 @@ def test_gc_without_the_runtimes_list_ends_nothing(room, kernel):
     assert "eth1" in kernel.sandboxes[SANDBOX].links
 
 
+def swept_for(room):
+    """Return the attachments whose leases the last GC of IPAM had to keep."""
+    assert room.ipam.calls[-1].verb == "GC"
+    return sorted(valid_attachments(room.ipam.calls[-1].config))
+
+
+def gc_call(room, *valid, **config):
+    pairs = [{"containerID": each, "ifname": "eth1"} for each in valid]
+    document = {**MACVLAN, **config, "cni.dev/valid-attachments": pairs}
+    return room.call("GC", "", document, container_id="", ifname="")
+
+
+def test_gc_of_a_runtime_spares_the_parts_of_sandboxes(room, kernel):
+    """The runtime knows the sandbox, and its own interfaces of the same network."""
+    with room.house.within("podnet", "c1", "eth0"):
+        room.run(room.call("ADD", SANDBOX, MACVLAN))
+    room.run(room.call("ADD", SANDBOX, MACVLAN, container_id="c2", ifname="eth2"))
+    room.run(gc_call(room, "c3"))
+    assert [record.container_id for record in room.records()] == ["c1"]
+    assert sorted(kernel.sandboxes[SANDBOX].links) == ["eth1", "lo", MASTER]
+    assert swept_for(room) == [("c1", "eth1"), ("c3", "eth1")]
+
+
+def test_gc_of_the_sandboxes_takes_their_parts(room):
+    with room.house.within("podnet", "c1", "eth0"):
+        room.run(room.call("ADD", SANDBOX, MACVLAN))
+    gone = room.call("GC", "", {"type": "podnet"}, container_id="", ifname="")
+    with room.house.exclusive("sandbox", gone):
+        room.run(gc_call(room))
+    assert (room.records(), swept_for(room)) == ([], [])
+
+
+def test_gc_keeps_the_addresses_of_what_it_could_not_undo_or_read(room, kernel, tmp_path):
+    for container in ("busy", "lost"):
+        room.run(room.call("ADD", SANDBOX, MACVLAN, container_id=container, ifname=container))
+    (file,) = (tmp_path / "journal" / "interface").glob("lost*")
+    file.write_text("{")
+    kernel.fail = lambda _op: KernelError("busy")
+    with pytest.raises(PodnetError):
+        room.run(gc_call(room))
+    assert swept_for(room) == [("busy", "busy"), ("lost", "lost")]
+
+
 def test_gc_goes_on_after_an_error(room, kernel):
     for ifname in ("eth1", "eth2"):
         room.run(room.call("ADD", SANDBOX, MACVLAN, ifname=ifname))
@@ -544,7 +764,7 @@ def test_undo_that_fails_is_told_beside_the_first_error(room, kernel):
         room.run(room.call("ADD", SANDBOX, MACVLAN))
     assert caught.value.msg == "first"
     assert "undoing failed: second" in caught.value.details
-    assert room.ipam.held == set()
+    assert room.ipam.held == {("c1", "eth1")}
     kernel.fail = None
     room.run(room.call("DEL", SANDBOX, MACVLAN))
     untouched(room)

@@ -96,4 +96,25 @@ def test_ptp_reads_no_cni_args_and_needs_ipam():
 @given(st.sampled_from(["macvlan", "veth"]), st.text(max_size=15))
 def test_owned_links_survive_the_journal(kind, name):
     document = {"place": "sandbox", "name": name, "kind": kind, "mac": ""}
-    assert parse_owned(document).document() == document
+    full = {**document, "chosen": True, "index": 7}
+    assert parse_owned(full).document() == full
+    assert parse_owned(document).document() == {**document, "chosen": False, "index": 0}
+
+
+@pytest.mark.parametrize("wrong", [{"index": "7"}, {"chosen": 1}, {"name": 5}, {"place": "moon"}])
+def test_links_of_a_damaged_record_are_refused(wrong):
+    document = {"place": "host", "name": "a", "kind": "veth", "mac": "", **wrong}
+    with pytest.raises((TypeError, ValueError)):
+        parse_owned(document)
+
+
+def test_an_index_is_chosen_where_the_mac_address_is_not():
+    assert macvlan.read(call()).index == 0
+    indexes = {
+        macvlan.read(call(mac="02:00:00:00:00:77")).index,
+        macvlan.read(call(mode="passthru")).index,
+    }
+    (index,) = indexes
+    assert 1 << 20 <= index < 1 << 30
+    other = evolve(call(mode="passthru"), container_id="other")
+    assert macvlan.read(other).index != index

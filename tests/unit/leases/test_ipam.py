@@ -438,3 +438,16 @@ def test_every_address_of_a_pool_can_be_had(ipam):
             got.append(ipam.allocate(pool, owner(n)).ip.value)
     assert got == sorted(set(got))
     assert len(got) == 1024 - 2 - 128 - 1 - 1
+
+
+def test_a_closed_handle_says_so(tmp_path):
+    with open_ipam(f"file:{tmp_path}") as ipam:
+        lease = ipam.allocate(Pool("p", "10.0.0.0/24"), Owner("c", "eth0"))
+    ipam.close()
+    for use in (
+        lambda: ipam.allocate(Pool("p", "10.0.0.0/24"), Owner("d", "eth0")),
+        lambda: ipam.release(lease),
+        lambda: list(ipam.leases()),
+    ):
+        with pytest.raises(StoreError, match="closed"):
+            use()

@@ -8,7 +8,6 @@ from podnet.errors import IncompatibleVersionError, InvalidConfigError
 from podnet.model.conf import (
     inject,
     network_config,
-    parse_network_config,
     salvage_config,
     takes_prev_result,
     valid_attachments,
@@ -43,7 +42,7 @@ def test_reserved_keys_are_read():
 
 
 def test_absent_keys_are_empty():
-    config = parse_network_config(b'{"name":"a","type":"b","ipam":null,"cniVersion":null}')
+    config = network_config({"name": "a", "type": "b", "ipam": None, "cniVersion": None})
     assert config.cni_version == "0.1.0"
     assert config.prev_result is None
     assert (config.args, config.ipam, config.capabilities) == ({}, {}, {})

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from podnet.delegation.network import find_on_disk
-from podnet.errors import DecodingError, IOFailureError
+from podnet.errors import DecodingError, IOFailureError, NetworkNotFoundError
 from podnet.sources.confdir import read_config, read_configs
-from podnet.sources.directory import DirectorySource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +32,7 @@ def test_files_come_in_the_order_of_their_names(tmp_path: Path) -> None:
         write(tmp_path, name, "{}")
     (tmp_path / "g.conf").mkdir()
     os.mkfifo(tmp_path / "h.conf")
-    found = DirectorySource().configs(str(tmp_path))
+    found = read_configs(str(tmp_path))
     assert [name for name, _ in found] == [".f.conf", "a.conflist", "b.conf", "c.json"]
 
 
@@ -87,7 +86,18 @@ def test_a_broken_file_of_the_folder_is_told(tmp_path: Path) -> None:
     write(tmp_path, "net.conflist", NET)
     write(tmp_path, "net/a.conf", "{half")
     with pytest.raises(DecodingError, match=r"net/a\.conf"):
-        read_configs(str(tmp_path))
+        read_config(str(tmp_path / "net.conflist"))
+
+
+def test_a_broken_file_is_its_own_networks_loss(tmp_path: Path) -> None:
+    write(tmp_path, "net.conflist", NET)
+    write(tmp_path, "net/a.conf", "{half")
+    write(tmp_path, "other.conflist", {**NET, "name": "other"})
+    found = read_configs(str(tmp_path))
+    assert [name for name, _ in found] == ["net.conflist", "other.conflist"]
+    assert find_on_disk("other", found).name == "other"
+    with pytest.raises(NetworkNotFoundError, match=r"net/a\.conf"):
+        find_on_disk("net", found)
 
 
 def test_what_is_no_file_is_an_error(tmp_path: Path) -> None:
