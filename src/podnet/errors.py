@@ -111,7 +111,7 @@ class NetnsMissingError(InvalidNetnsError):
 
 
 class NotNetnsError(InvalidNetnsError):
-    """What is at the path is no pod's network namespace: another file, or the host's own (code 8)."""
+    """The path leads to another file than a namespace, or to the host's own one (code 8)."""
 
 
 class TryAgainLaterError(PodnetError):

@@ -521,11 +521,10 @@ STATE = [
         env={"STATE": "{folder}/state"},
         given=made("nothing", "state"),
     ),
-    Row(name="store unknown", keeps=True, env={"STORE": "etcd://x"}),
-    Row(name="store of another host", keeps=True, env={"STORE": "file://elsewhere/x"}),
+    Row(name="store unknown", env={"STORE": "etcd://x"}),
+    Row(name="store of another host", env={"STORE": "file://elsewhere/x"}),
     Row(
         name="store is a file",
-        keeps=True,
         env={"STORE": "file:{folder}/leases"},
         given=file("leases"),
     ),

@@ -14,6 +14,7 @@ from podnet.errors import (
     LinkNotFoundError,
     NetnsMissingError,
     NotAvailableError,
+    NotNetnsError,
 )
 from podnet.kernel import apply as applying
 from podnet.kernel.netlink import Answer
@@ -317,15 +318,15 @@ def test_paths_that_are_no_sandbox(room, pod, tmp_path):
     plain.write_text("")
     os.mkfifo(tmp_path / "fifo")
     for path, error in {
-        str(plain): InvalidNetnsError,
-        str(tmp_path): InvalidNetnsError,
-        str(tmp_path / "fifo"): InvalidNetnsError,
-        "/proc/self/status": InvalidNetnsError,
-        "/proc/self/ns/mnt": InvalidNetnsError,
-        "/proc/thread-self/ns/net": InvalidNetnsError,
-        "/dev/null": InvalidNetnsError,
-        "": InvalidNetnsError,
-        "/run/netns\0x": InvalidNetnsError,
+        str(plain): NotNetnsError,
+        str(tmp_path): NotNetnsError,
+        str(tmp_path / "fifo"): NotNetnsError,
+        "/proc/self/status": NotNetnsError,
+        "/proc/self/ns/mnt": NotNetnsError,
+        "/proc/thread-self/ns/net": NotNetnsError,
+        "/dev/null": NotNetnsError,
+        "": NotNetnsError,
+        "/run/netns\0x": NotNetnsError,
         str(tmp_path / "none"): NetnsMissingError,
         str(plain / "none"): NetnsMissingError,
         f"/proc/{os.getpid()}/fd/99999": NetnsMissingError,

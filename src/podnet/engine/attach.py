@@ -128,6 +128,9 @@ def validate(house: House, attachments: Iterable[Attachment], sandbox: Sandbox) 
                 where = f"{attachment.network}: plugins[{index}]"
                 mistakes += [(f"{where}.{path}", what) for path, what in error.mistakes]
                 mistakes += [] if error.mistakes else [(where, error.msg)]
+            except PodnetError as error:
+                error.msg = f"{attachment.network}: {error.msg}"
+                raise
     if mistakes:
         raise InvalidConfigError("invalid network configuration", tuple(mistakes))
 

@@ -161,7 +161,7 @@ class House:
         return source
 
     def configurations(self, folder: str) -> tuple[tuple[str, bytes | PodnetError], ...]:
-        """Return names of a folder's CNI configurations, in order, and contents or why there is none.
+        """Return names of a folder's CNI configurations, in order, each with content or error.
 
         Raises:
             IOFailureError: the folder cannot be read.

@@ -80,6 +80,6 @@ def open_store(url: str) -> Store:
         found: Store = entry.load()(url)
         return found
     raise InvalidConfigError(
-        f"store {url!r} cannot be opened: no store is called {scheme!r}",
-        (("store", f"its scheme is none of {', '.join(STORES)} and of no installed package"),),
+        f"store {url!r} cannot be opened: its scheme is none of {', '.join(STORES)} and of no "
+        "installed package"
     )

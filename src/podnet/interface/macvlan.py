@@ -43,13 +43,13 @@ class Want:
         mtu: bytes; 0 for the master's.
         mac: the MAC address asked for; empty for none.
         own_mac: the MAC address it gets if none is asked for.
-        index: the kernel index it gets, where its MAC address is no proof of whose it is; else 0.
         bcqueuelen: broadcast queue length; 0 for the kernel's (1000).
         ipam: IPAM plugin's type; empty for an interface without addresses.
         dns: resolver settings of the configuration.
         enabledad: detect duplicate IPv6 addresses and wait for it.
         answer: what IPAM said; None until it did.
         present: whether the interface shall exist.
+        index: the kernel index it gets, where its MAC address is no proof of whose it is; else 0.
     """
 
     link: LinkName
@@ -60,13 +60,13 @@ class Want:
     mtu: int
     mac: str
     own_mac: str
-    index: int
     bcqueuelen: int
     ipam: str
     dns: DNS = field(factory=DNS)
     enabledad: bool = False
     answer: Result | None = None
     present: bool = True
+    index: int = 0
 
 
 def read(call: Call, *, node: str = "") -> Want:
@@ -74,7 +74,7 @@ def read(call: Call, *, node: str = "") -> Want:
 
     Args:
         call: ADD, CHECK or STATUS of this plugin.
-        node: this node's name, part of the MAC address that is chosen.
+        node: this node's name, part of the MAC address or index that is chosen.
 
     Raises:
         InvalidConfigError: with every mistake.
@@ -83,9 +83,7 @@ def read(call: Call, *, node: str = "") -> Want:
     reader = Reader(call.config)
     mode = MODES[reader.choice("mode", MODES, "bridge")]
     ipam = settings.read_ipam(reader)
-    mac = settings.read_mac(reader, call)
     key = (node, call.container_id, reader.string("name"), call.ifname)
-    is_foreign = mac or mode == MODES["passthru"]
     want = Want(
         link=LinkName(Place.SANDBOX, call.ifname),
         sandbox=call.netns,
@@ -93,9 +91,8 @@ def read(call: Call, *, node: str = "") -> Want:
         master=reader.checked("master", lambda text: ifname_fault(text) if text else ""),
         mode=mode,
         mtu=reader.integer("mtu", minimum=0, maximum=settings.MAX_MTU),
-        mac=mac,
+        mac=settings.read_mac(reader, call),
         own_mac=identity.chosen_mac(*key),
-        index=identity.chosen_index(*key) if is_foreign else 0,
         bcqueuelen=reader.integer("bcqueuelen", minimum=0, maximum=_UINT32),
         ipam=ipam,
         dns=read_dns(reader),
@@ -103,6 +100,8 @@ def read(call: Call, *, node: str = "") -> Want:
         answer=None if ipam else Result(),
     )
     reader.finish()
+    if want.mac or mode == MODES["passthru"]:
+        want = evolve(want, index=identity.chosen_index(*key))
     return want
 
 

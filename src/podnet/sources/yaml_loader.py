@@ -18,11 +18,11 @@ from yaml.resolver import Resolver
 def safe_loader() -> Any:
     """Return the loader class for ``yaml.load_all``."""
     try:
-        from yaml.cyaml import CParser
+        from yaml._yaml import CParser
     except ImportError:  # PyYAML was built without libyaml
         return yaml.SafeLoader
 
-    class Loader(Composer, CParser, SafeConstructor, Resolver):  # type: ignore[misc]  # untyped
+    class Loader(Composer, CParser, SafeConstructor, Resolver):
         def __init__(self, stream: bytes) -> None:
             CParser.__init__(self, stream)
             Composer.__init__(self)

@@ -170,6 +170,26 @@ def test_a_twin_that_comes_in_between_survives(tmp_path, kernel, extra):
     assert room.records() == []
 
 
+@pytest.mark.parametrize("extra", [{}, {"mode": "passthru"}])
+def test_what_another_podnet_made_in_between_survives(tmp_path, kernel, extra):
+    """With a state folder of its own it chooses the same MAC address and index."""
+
+    def step(name):
+        if name == "create-link":
+            (record,) = room.records()
+            (link,) = record.body["links"]
+            index = {"index": link["index"]} if link["index"] else {}
+            fact = kernel.add_link(space, "eth1", kind="macvlan", mac=link["mac"])
+            space.links["eth1"] = evolve(fact, **index)
+
+    space = kernel.sandboxes[SANDBOX]
+    room = Room(tmp_path, kernel, ANSWER, step=step)
+    with pytest.raises(InterfaceExistsError):
+        room.run(room.call("ADD", SANDBOX, {**MACVLAN, **extra}))
+    assert (SANDBOX, "eth1") in kernel.every_link()
+    assert room.records() == []
+
+
 @GIVEN_MAC
 @pytest.mark.parametrize("verb", ["DEL", "GC", "ADD"])
 def test_a_twin_survives_what_follows_a_kill_before_creation(tmp_path, kernel, extra, verb):

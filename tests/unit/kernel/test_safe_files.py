@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 
-from podnet.errors import InvalidNetnsError, KernelError, NetnsMissingError
+from podnet.errors import (
+    InvalidNetnsError,
+    KernelError,
+    NetnsMissingError,
+    NotNetnsError,
+    TryAgainLaterError,
+)
 from podnet.kernel import libc, netns, sysctl
 from podnet.kernel.sandbox import Kernel
 from podnet.model.ops import Place
@@ -87,7 +94,7 @@ def test_own_namespace_only_where_it_is_allowed():
 def test_other_files(path):
     with pytest.raises(InvalidNetnsError) as caught:
         netns.open_netns(path)
-    assert not isinstance(caught.value, NetnsMissingError)
+    assert type(caught.value) is NotNetnsError
 
 
 def test_missing_files():
@@ -115,6 +122,56 @@ def test_a_namespace_that_may_not_be_entered_is_named_with_what_it_needs(monkeyp
         f"cannot enter network namespace {path}: "
         "Operation not permitted; needs root (CAP_SYS_ADMIN)"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.EMFILE, TryAgainLaterError),
+        (errno.ENFILE, TryAgainLaterError),
+        (errno.ENOMEM, TryAgainLaterError),
+        (errno.EACCES, KernelError),
+        (errno.EPERM, KernelError),
+        (errno.EIO, KernelError),
+        (errno.ELOOP, NotNetnsError),
+        (errno.ESRCH, NetnsMissingError),
+    ],
+)
+def test_a_namespace_that_cannot_be_opened_is_not_taken_for_gone(monkeypatch, number, kind):
+    def refuse(*_args, **_kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(netns.os, "open", refuse)
+    with pytest.raises(kind) as caught:
+        netns.open_netns("/run/netns/x")
+    assert type(caught.value) is kind
+    assert "/run/netns/x" in caught.value.msg
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EPERM, KernelError), (errno.ENOMEM, TryAgainLaterError)]
+)
+def test_a_namespace_that_cannot_be_entered_is_not_taken_for_gone(monkeypatch, number, kind):
+    def refuse(_fd):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(libc, "setns", refuse)
+    with pytest.raises(kind, match="cannot enter"), netns.entered(0, "/run/netns/x"):
+        pass
+
+
+def test_the_boot_is_told_or_an_error(tmp_path, monkeypatch):
+    netns.boot.cache_clear()
+    assert len(netns.boot()) == 36
+    monkeypatch.setattr(netns, "_BOOT_ID", str(tmp_path))
+    assert len(netns.boot()) == 36
+    netns.boot.cache_clear()
+    # Another answer than last time would make every sandbox another one.
+    with pytest.raises(KernelError):
+        netns.boot()
+    monkeypatch.setattr(netns, "_BOOT_ID", str(tmp_path / "none"))
+    assert netns.boot() == ""
+    netns.boot.cache_clear()
 
 
 def test_the_process_ends_where_the_way_back_fails(monkeypatch):

@@ -410,7 +410,7 @@ def test_open_by_scheme(tmp_path):
 
 @pytest.mark.parametrize("url", ["redis://x", "", "nothing", ":x"])
 def test_unknown_schemes_are_refused(url):
-    with pytest.raises(InvalidConfigError, match="no store is called"):
+    with pytest.raises(InvalidConfigError, match="its scheme is none of memory, file"):
         open_store(url)
 
 

@@ -118,6 +118,16 @@ def test_late_delete_of_a_replaced_container(house):
     assert house.held == {"192.168.60.2/29": "new"}
 
 
+def test_delete_leaves_another_networks_lease(house):
+    """The interface of that name is the other network's: its plugin refused this one's ADD."""
+    add(house, SCENARIO)
+    before = house.held
+    delete(house, SCENARIO, name="other")
+    assert house.held == before != {}
+    delete(house, SCENARIO)
+    assert house.held == {}
+
+
 def test_delete_frees_every_range(house):
     add(house, DUAL)
     assert len(house.held) == 2

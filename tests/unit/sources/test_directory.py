@@ -3,9 +3,11 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from podnet.errors import DecodingError, IOFailureError
 from podnet.model.attachment import Pod
 from podnet.sources.directory import DirectorySource
 from podnet.sources.manifests import parse_manifests
+from podnet.sources.yaml_loader import safe_loader
 from podnet.testing import FakeSource, NetworkSourceContract
 from podnet.testing.source_contract import network_object, pod_object
 
@@ -130,6 +133,8 @@ def test_uid_is_told(tmp_path: Path) -> None:
         ("a: 2024-13-45\n", "not YAML"),
         ("a: !!python/object/apply:os.system ['true']\n", "constructor"),
         ("[" * 5000, "not YAML"),
+        # libyaml's own composer has no bound, and ends the process.
+        ("[" * 200_000, "not YAML"),
         ("- 1\n", "document 1 must be an object"),
         ("word\n", "document 1 must be an object"),
         (POD + "---\n- 1\n", "document 2 must be an object"),
@@ -253,6 +258,25 @@ def test_fuzz_yields_manifests_or_the_one_error(text: str, path: str) -> None:
         return
     for place in (*found.pods, *found.definitions):
         assert all(part and "/" not in part for part in place)
+
+
+@given(pieces.map("".join))
+def test_libyaml_reads_what_pyyaml_reads(text: str) -> None:
+    """It takes a little more: tabs, and comments without a space; a lone ``!`` is a tag to it."""
+    told = []
+    for loader in (yaml.SafeLoader, safe_loader()):
+        try:
+            told.append(repr(list(yaml.load_all(text, Loader=loader))))
+        except (yaml.YAMLError, ValueError, KeyError, RecursionError):
+            told.append("an error")
+    assert told[0] in (told[1], "an error") or "!" in text
+
+
+def test_pyyaml_without_libyaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("yaml._yaml")
+    assert safe_loader() is not yaml.SafeLoader
+    monkeypatch.setitem(sys.modules, "yaml._yaml", None)
+    assert safe_loader() is yaml.SafeLoader
 
 
 def test_an_endless_alias_costs_nothing(tmp_path: Path) -> None:
