@@ -126,7 +126,7 @@ def assert_it_works_in_a_user_namespace(scratch, done):
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="the test above runs as this user already")
-def test_the_demo_works_for_an_unprivileged_user(scratch, tmp_path_factory):
+def test_the_demo_works_for_an_unprivileged_user(scratch, request):
     user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     command = [sys.executable, "-m", "podnet.cli.main"]
     try:
@@ -135,11 +135,12 @@ def test_the_demo_works_for_an_unprivileged_user(scratch, tmp_path_factory):
         # Interpreter and library are below a home that is closed to others: the system's
         # interpreter, and a copy of the library.
         command = [SYSTEM_PYTHON, "-P", "-m", "podnet.cli.main"]
-        library = tmp_path_factory.getbasetemp() / "library"
+        folder = Path(tempfile.mkdtemp(prefix="podnet-library-"))
+        request.addfinalizer(lambda: shutil.rmtree(folder))
+        library = folder / "library"
         for name in ("podnet", "attr", "attrs", "netaddr", "pyroute2", "yaml"):
             shutil.copytree(Path(importlib.import_module(name).__file__).parent, library / name)
-        os.chmod(library.parent.parent, 0o755)
-        os.chmod(library.parent, 0o755)
+        os.chmod(folder, 0o755)
         user["env"] = {**environment(scratch), "PYTHONPATH": str(library)}
     done = subprocess.run(
         [*command, "demo"],
