@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Self
 
 from podnet.engine import registry
 from podnet.engine.blocks import Blocks, key_of
+from podnet.engine.shortage import Closed, checked, exhausted, held_by
 from podnet.errors import (
     AddressUnavailableError,
     InvalidConfigError,
     PodnetError,
-    PoolExhaustedError,
-    StoreError,
 )
 from podnet.ipam import grant, space
 from podnet.ipam.pick import Ask, Lowest, Requested
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from podnet.ipam.want import IpamWant
     from podnet.model.addresses import Address, AddressLike
     from podnet.ports import Picker, Store
-
-_NAMED_HOLDERS = 5
 
 
 class Ipam:
@@ -90,7 +87,7 @@ class Ipam:
     def close(self) -> None:
         """Close the store; nothing can be allocated, released or listed any more."""
         self._store.close()
-        self._store = self._blocks.store = _Closed()
+        self._store = self._blocks.store = Closed()
 
     def allocate(
         self,
@@ -135,7 +132,7 @@ class Ipam:
                 # Blocks are read one after the other: only a second look that finds them all
                 # unchanged proves that there was a moment when nothing was free.
                 if len(found.blocks) <= 1 or found.versions == before:
-                    raise _exhausted(pool, spans, found)
+                    raise exhausted(pool, spans, found)
                 before = found.versions
                 continue
             index = value >> BLOCK_BITS
@@ -181,7 +178,7 @@ class Ipam:
         ask = Ask(pool=pool, owner=owner, node=self._node, requested=wanted)
         free = space.free(spans, (found.blocks[index][0] for index in sorted(found.blocks)))
         if wanted is None:
-            return _checked(self._picker.pick(free, ask), spans, found)
+            return checked(self._picker.pick(free, ask), spans, found)
         if why := space.why_not(pool, wanted):
             raise AddressUnavailableError(f"requested address {wanted} {why}, pool {pool.name!r}")
         value = Requested().pick(free, ask)
@@ -190,7 +187,7 @@ class Ipam:
             holder = block.leases[wanted.value - block.first]
             raise AddressUnavailableError(
                 f"requested address {wanted} of pool {pool.name!r} is held",
-                _held_by(holder),
+                held_by(holder),
             )
         return value
 
@@ -326,25 +323,6 @@ class Ipam:
         return next(space.free(space.intervals(pool), blocks), None) is not None
 
 
-class _Closed:
-    """Stands where the store was: an address from a closed handle would be nobody's to release."""
-
-    def load(self, _key: str) -> tuple[Block, str] | None:
-        raise self._refusal()
-
-    def swap(self, _key: str, _new: Block | None, _expected: str | None) -> bool:
-        raise self._refusal()
-
-    def keys(self, _prefix: str) -> Iterator[str]:
-        raise self._refusal()
-
-    def close(self) -> None:
-        """Be closed already."""
-
-    def _refusal(self) -> StoreError:
-        return StoreError("it is closed: what is done with a store is done before its close")
-
-
 def _random() -> float:
     # Importing random costs 2 ms, in a process that lives for 30 and seldom meets another.
     return int.from_bytes(os.urandom(2)) / 0xFFFF
@@ -365,40 +343,6 @@ def _check_owner(owner: Owner) -> None:
     ]
     if missing:
         raise InvalidConfigError("the owner of a lease needs a name", tuple(missing))
-
-
-def _checked(value: int | None, spans: tuple[Interval, ...], found: Found) -> int | None:
-    """Let a picker's choice pass if it is free: a picker may be a stranger's."""
-    if value is None:
-        return None
-    block = found.blocks.get(value >> BLOCK_BITS)
-    held = block is not None and value - block[0].first in block[0].leases
-    if held or not space.covers(spans, value):
-        raise PodnetError(f"the picker chose {value:#x}, which is not free")
-    return value
-
-
-def _exhausted(pool: Pool, spans: tuple[Interval, ...], found: Found) -> PoolExhaustedError:
-    size = space.size(spans)
-    holders = [
-        lease
-        for _, (block, _) in sorted(found.blocks.items())
-        for _, lease in sorted(block.leases.items())
-        if space.covers(spans, lease.ip.value)
-    ]
-    named = ", ".join(f"{lease.ip} by {lease.owner}" for lease in holders[:_NAMED_HOLDERS])
-    more = len(holders) - _NAMED_HOLDERS
-    return PoolExhaustedError(
-        f"pool {pool.name!r} has no free address: it has {size} and all are held"
-        if size
-        else f"pool {pool.name!r} has no address: its excludes leave none",
-        f"{named} and {more} more" if more > 0 else named,
-    )
-
-
-def _held_by(lease: Lease) -> str:
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(lease.since))
-    return f"by {lease.owner} since {since}" + (f" on node {lease.node}" if lease.node else "")
 
 
 def open_ipam(

@@ -105,7 +105,9 @@ class DriverContract:
 
     def calls(self) -> st.SearchStrategy[Call]:
         """Return ADD calls for ``SANDBOX``; masters are called ``MASTER``."""
-        raise NotImplementedError
+        raise TypeError(
+            "calls() has to be overridden: it tells which ADD calls the driver is tried with"
+        )
 
     @_property
     def test_plan_is_a_function_of_want_and_have(self, data: st.DataObject) -> None:

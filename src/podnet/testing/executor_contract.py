@@ -135,7 +135,9 @@ class ExecutorContract:
 
     def open(self, folder: str) -> Executor:
         """Return the executor; the contract's plugin is in ``folder``."""
-        raise NotImplementedError
+        raise TypeError(
+            "open(folder) has to be overridden: it returns the executor to be held to the contract"
+        )
 
     @pytest.fixture
     def folder(self, tmp_path: os.PathLike[str]) -> str:

@@ -43,7 +43,9 @@ class PickerContract:
 
     def picker(self) -> Picker:
         """Return the picker to be held to the contract."""
-        raise NotImplementedError
+        raise TypeError(
+            "picker() has to be overridden: it returns the picker to be held to the contract"
+        )
 
     def ask(self) -> Ask:
         """Return what the picker is asked with."""

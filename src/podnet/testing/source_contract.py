@@ -120,7 +120,9 @@ class NetworkSourceContract:
 
     def open(self, pods: Mapping[Pod, str], definitions: Definitions) -> NetworkSource:
         """Return a source that holds these pods, with their annotation, and definitions."""
-        raise NotImplementedError
+        raise TypeError(
+            "open(pods, definitions) has to be overridden: it returns a source that holds these"
+        )
 
     @pytest.mark.parametrize("pod", PODS, ids=str)
     def test_selection_is_the_annotation_as_it_is(self, pod: Pod) -> None:

@@ -97,11 +97,11 @@ class StoreContract:
 
     def open(self) -> Store:
         """Return a new store without blocks; called many times in one test."""
-        raise NotImplementedError
+        raise TypeError("open() has to be overridden")
 
     def reopen(self, store: Store) -> Store:
         """Return another handle on the blocks of ``store``, as a second process would get it."""
-        raise NotImplementedError
+        raise TypeError("reopen(store) has to be overridden where durable or multi_process is True")
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Store]:

@@ -6,8 +6,8 @@ import pytest
 from attrs import evolve
 from hypothesis import Phase
 
-from podnet.engine import leases
 from podnet.engine.blocks import Blocks
+from podnet.errors import PoolExhaustedError
 from podnet.ipam import grant, pick, space
 from podnet.model.lease import Owner
 from podnet.stores.memory import MemoryStore
@@ -143,7 +143,7 @@ def _sweeps_other_nodes(monkeypatch):
 def _gives_up_on_a_lost_race(monkeypatch):
     def once(self, what):
         yield 0
-        raise leases.PoolExhaustedError("no luck")
+        raise PoolExhaustedError("no luck")
 
     monkeypatch.setattr(Blocks, "turns", once)
 
@@ -169,7 +169,7 @@ BROKEN = [
 @pytest.mark.parametrize("breaks", BROKEN)
 def test_broken_allocator_is_caught(breaks, monkeypatch):
     breaks(monkeypatch)
-    with pytest.raises((AssertionError, KeyError, leases.PoolExhaustedError, ExceptionGroup)):
+    with pytest.raises((AssertionError, KeyError, PoolExhaustedError, ExceptionGroup)):
         run()
 
 
