@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 from attrs import evolve
 
 from podnet.delegation.plan import Sandbox
+from podnet.engine.house import LEAST
 from podnet.errors import NetnsMissingError, NotNetnsError, PodnetError
 
 if TYPE_CHECKING:
     from podnet.engine.house import House
     from podnet.engine.journal import Record
     from podnet.model.attachment import Call, Done
-
-_LEAST = 5.0
-"""Seconds every call gets however late it is: an undo that is not tried leaves something."""
 
 
 class Machine(Protocol):
@@ -43,7 +41,7 @@ def drive(house: House, machine: Machine, *, share: float = 1.0) -> None:
     while (call := machine.next()) is not None:
         limit = begin + left * (share if machine.failure is None else 1.0)
         house.step(f"{call.verb} {call.plugin} {call.ifname}".rstrip())
-        seconds = min(call.timeout, max(limit - time.monotonic(), _LEAST))
+        seconds = min(call.timeout, max(limit - time.monotonic(), LEAST))
         try:
             outcome: Done | PodnetError = house.executor.run(evolve(call, timeout=seconds))
         except PodnetError as error:

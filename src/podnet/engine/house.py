@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from podnet.model.attachment import Call
     from podnet.ports import Executor, NetworkSource, Store
 
+LEAST = 5.0
+"""Seconds every call gets however late it is: an undo that is not tried leaves something."""
+
 _STRIPES = 256
 """Lock files per role for ordering within a container: enough that two pods seldom share one."""
 
@@ -106,7 +109,7 @@ class House:
         DEL needs nothing but the record: settings that changed since ADD must not make it look
         for leases where there are none.
         """
-        token = self._url.set(url)
+        token = self._url.set(url or self._url.get())
         try:
             yield
         finally:
@@ -223,13 +226,15 @@ class House:
                 # Waiting for locks is part of a call's time.
                 started = self._deadline.set(time.monotonic() + call.timeout)
                 held.callback(self._deadline.reset, started)
+            # An undo that comes late still gets what every call gets (``driving``).
+            wait = min(call.timeout, max(self.time_left(), LEAST))
             alone = call.verb == "GC"
             whole = os.path.join(folder, role)
-            held.enter_context(disk.Lock(whole, shared=not alone, timeout=self.time_left()))
+            held.enter_context(disk.Lock(whole, shared=not alone, timeout=wait))
             if call.container_id:
                 digest = hashlib.blake2b(call.container_id.encode(), digest_size=2).digest()
                 stripe = os.path.join(folder, f"{role}.{int.from_bytes(digest) % _STRIPES:02x}")
-                held.enter_context(disk.Lock(stripe, shared=False, timeout=self.time_left()))
+                held.enter_context(disk.Lock(stripe, shared=False, timeout=wait))
             token = self._held.set(role)
             whole_token = self._in_sandbox.set(self._in_sandbox.get() or role == "sandbox")
             try:

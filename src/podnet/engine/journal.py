@@ -129,9 +129,8 @@ class Journal:
                 continue
             try:
                 record = self._read(os.path.join(folder, name))
-            except RecordError as error:
-                error.place = (role, *_told_by(name.removesuffix(_SUFFIX)))
-                yield error
+            except (RecordError, IOFailureError) as error:
+                yield _listed(error, (role, *_told_by(name.removesuffix(_SUFFIX))))
                 continue
             if record is not None and container_id in (None, record.container_id):
                 yield record
@@ -160,7 +159,7 @@ class Journal:
         try:
             data = disk.read_file(path)
         except IOFailureError as error:
-            if not os.path.lexists(path) or _is_file(path):
+            if not _is_other_than_a_file(path):
                 raise  # a passing fault of the machine; the record may be good
             raise RecordError(f"cannot read journal record {path}", str(error)) from error
         if data is None:
@@ -176,8 +175,22 @@ class Journal:
             raise RecordError(f"journal record {path} is unreadable", str(error)) from error
 
 
-def _is_file(path: str) -> bool:
-    return stat.S_ISREG(os.lstat(path).st_mode)
+def _is_other_than_a_file(path: str) -> bool:
+    try:
+        return not stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _listed(error: RecordError | IOFailureError, place: tuple[str, str, str, str]) -> RecordError:
+    """Return the error as an entry of a list: one record's fault must not hide the others."""
+    entry = error
+    if isinstance(entry, IOFailureError):
+        entry = RecordError(error.msg, error.details)
+        entry.passing = True
+        entry.__cause__ = error
+    entry.place = place
+    return entry
 
 
 _BODIES = {"sandbox": "attachments", "interface": "links"}

@@ -167,6 +167,8 @@ class Node:
         """
         path = None if netns is None else os.fspath(netns)
         everything = selecting.known(self._house.journal)
+        if container_id is not None:
+            container_id = selecting.whole_id(everything, container_id)
         done = []
         for record in selecting.choose(everything, path, container_id, _pod(pod)):
             detached = self._detach(record)
@@ -179,9 +181,10 @@ class Node:
                     raise recover(self._house, error, error.place) from error
         if not done:
             # What is looked for may be what cannot be read.
-            may_be = [e for e in everything.unreadable if container_id in (None, e.place[2])]
-            if may_be:
-                raise may_be[0]
+            for error in everything.unreadable:
+                role, _, of, _ = error.place
+                if of in (container_id, "") or (container_id is None and role == "sandbox"):
+                    raise error
         return tuple(done)
 
     def _detach(self, record: Record) -> Record | None:

@@ -31,19 +31,24 @@ def recover(house: House, error: RecordError, place: tuple[str, str, str, str]) 
         The error to raise, telling what was done.
 
     Raises:
-        PodnetError: an interface could not be undone, or its record cannot be read either; the
-            sandbox's record stays where it is.
+        PodnetError: an interface could not be undone, or the disk did not give a record just now;
+            the sandbox's record stays where it is.
     """
     parts = list(house.journal.all("interface", place[2]))
     lost = [part for part in parts if isinstance(part, RecordError)]
-    if lost:
-        # Whose they are is unknown too: nothing is undone, and nothing is moved, on a guess.
-        raise together([error, *lost])
+    passing = [each for each in (error, *lost) if each.passing]
+    if passing:
+        raise together(passing)
     for part in parts:
         if not isinstance(part, RecordError) and part.parent == place[1:]:
             _undo(house, part)
     aside = house.journal.quarantine(*place)
     done = f"its interfaces were undone, and it was moved to {aside}"
+    if lost:
+        # Kept where they are they would block the sandbox for ever. Their links end with the
+        # sandbox, their addresses with the next GC.
+        moved = ", ".join(house.journal.quarantine(*part.place) for part in lost)
+        done += f"; what these tell is not known, and was not undone: {moved}"
     told = RecordError(error.msg, f"{error.details}; {done}")
     told.settled = True
     return told

@@ -83,7 +83,7 @@ def choose(
     if netns is None and container_id is None and pod is None:
         raise InvalidEnvironmentError("name the sandbox: netns, container id or pod")
     if container_id is not None:
-        container_id = _whole_id(everything, container_id)
+        container_id = whole_id(everything, container_id)
     return tuple(
         record for record in everything.records if _is_meant(record, netns, container_id, pod)
     )
@@ -112,7 +112,12 @@ def settled_path(netns: str) -> str:
     return os.path.join(os.path.realpath(folder), name)
 
 
-def _whole_id(everything: Known, beginning: str) -> str:
+def whole_id(everything: Known, beginning: str) -> str:
+    """Return the container id that a text begins, or the text if it begins none.
+
+    Raises:
+        UnknownContainerError: it fits several containers.
+    """
     ids = {record.container_id for record in everything.records}
     ids |= {error.place[2] for error in everything.unreadable}
     if beginning in ids or not beginning:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import selectors
 import signal
@@ -131,18 +132,21 @@ def find(plugin: str, path: Sequence[str]) -> str | None:
     return None
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """Have the kernel end this child when the process that waits for it is killed.
 
     Otherwise a delegate would go on alone, and could finish its ADD after the DEL that undoes it
     (prctl(2), PR_SET_PDEATHSIG).
     """
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was killed before the call above
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _start(
     executable: str, environment: dict[str, str], deadline: float
 ) -> subprocess.Popen[bytes]:
+    dying = functools.partial(_die_with, os.getpid())
     busy_until = min(deadline, time.monotonic() + _BUSY_SECONDS)
     while True:
         try:
@@ -154,7 +158,7 @@ def _start(
                 stderr=subprocess.PIPE,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it only makes two system calls
+                preexec_fn=dying,  # noqa: PLW1509 - it only makes two system calls
             )
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the environment
             number = error.errno if isinstance(error, OSError) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from engine_parts import Lab, macvlan, nad
 
 import podnet
-from podnet import Pod
+from podnet import Pod, disk
 from podnet.engine.journal import Record
 from podnet.engine.node import container_id_of
 from podnet.errors import (
@@ -360,14 +361,43 @@ def test_gc_recovers_a_record_that_nobody_needs(lab: Lab) -> None:
     assert lab.node.gc(valid) == ()
 
 
-def test_nothing_is_moved_aside_on_a_guess(lab: Lab) -> None:
-    lab.node.attach("/ns/a", "storage")
+def test_a_sandbox_of_which_nothing_can_be_read_is_told_once_and_blocks_nothing(lab: Lab) -> None:
+    lab.node.attach("/ns/a", "storage", container_id="abcdef")
     make_unreadable(lab)
     make_unreadable(lab, "interface")
-    for _ in range(2):
-        with pytest.raises(RecordError, match=r"unreadable.*unreadable"):
-            lab.node.detach("/ns/a")
-    assert {path.suffix for path in lab.records()} == {".json"}
+    with pytest.raises(RecordError, match=r"not known, and was not undone: .*unreadable"):
+        lab.node.detach(container_id="abc")
+    assert {path.suffix for path in lab.records()} == {".unreadable"}
+    assert lab.node.detach(container_id="abcdef") == ()
+    del lab.kernel.sandboxes["/ns/a"]
+    with podnet.open_ipam(f"file:{lab.state}/leases", node=os.uname().nodename) as ipam:
+        assert len(ipam.sweep("storage", ())) == 1  # as the next GC does
+
+
+def test_a_file_that_cannot_be_read_just_now_hides_no_other(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.node.attach("/ns/a", "storage", container_id="one")
+    lab.node.attach("/ns/b", "storage", container_id="two")
+    read = disk.read_file
+
+    def failing(path: str) -> bytes | None:
+        if "sandbox/one" in path:
+            raise IOFailureError(f"cannot read {path}: Input/output error")
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "read_file", failing)
+        assert "unreadable" in [each.stage for each in lab.node.status()]
+        lab.node.check("/ns/b")
+        assert len(lab.node.detach(container_id="two")) == 1
+        with pytest.raises(PodnetError, match="Input/output"):
+            lab.node.detach(container_id="one")
+        with pytest.raises(PodnetError, match="Input/output"):
+            lab.node.gc([])
+    assert lab.links("/ns/a") == {"net1"}
+    assert len(lab.node.detach(container_id="one")) == 1
+    lab.assert_nothing_is_left()
 
 
 def test_what_may_be_meant_and_cannot_be_read_is_told(lab: Lab) -> None:
