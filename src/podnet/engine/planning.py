@@ -23,6 +23,7 @@ from podnet.errors import (
     NetworkNotFoundError,
     PodnetError,
     UnknownContainerError,
+    together,
 )
 from podnet.model.attachment import Call, Pod
 from podnet.model.wire import load_json
@@ -137,10 +138,16 @@ def planned(house: House, request: Request) -> tuple[Attachment, ...]:
         )
     for index, (name, config) in enumerate(common, start=1):
         attachments.append(_attachment(house, request, name, config, f"net{index}", None))
+    errors: list[PodnetError] = []
     for selection, ifname in zip(selections, names, strict=True):
         name = f"{selection.namespace}/{selection.name}"
-        config = _defined(house, request, selection.namespace, selection.name)
-        attachments.append(_attachment(house, request, name, config, ifname, selection))
+        try:
+            config = _defined(house, request, selection.namespace, selection.name)
+            attachments.append(_attachment(house, request, name, config, ifname, selection))
+        except PodnetError as error:
+            errors.append(error)
+    if errors:
+        raise together(errors)
     _check_distinct(attachments)
     return tuple(attachments)
 

@@ -492,3 +492,11 @@ def test_undoing_has_the_time_that_adding_left(lab: Lab, monkeypatch: pytest.Mon
     assert (adding.verb, undoing.verb) == ("ADD", "DEL")
     assert adding.timeout == pytest.approx(77)
     assert undoing.timeout == pytest.approx(40)
+
+
+def test_all_networks_that_are_missing_are_told(lab: Lab) -> None:
+    with pytest.raises(NetworkNotFoundError) as caught:
+        lab.node.attach("/ns/a", "storage, nope, nada")
+    assert "default/nope" in str(caught.value)
+    assert "default/nada" in str(caught.value)
+    lab.assert_nothing_is_left()
