@@ -321,3 +321,63 @@ def test_what_a_runtime_made_can_be_checked_and_detached(plugin: Plugin) -> None
         plugin.lab.node.check(container_id="c9")
     assert plugin.lab.node.detach(container_id="c9")[0].networks == shown.networks
     plugin.lab.assert_nothing_is_left()
+
+
+def test_gc_spares_what_the_runtime_made_on_the_same_network(plugin: Plugin) -> None:
+    direct = Call(
+        plugin="macvlan", verb="ADD", container_id="c9", netns="/ns/b", ifname="eth5",
+        config={**macvlan(), "name": "other"},
+    )  # fmt: skip
+    perform(plugin.house, direct)
+    plugin("ADD", networks="default/other@e1")
+    plugin("GC", **{"cni.dev/valid-attachments": []})
+    assert plugin.lab.links("/ns/a") == set()
+    assert plugin.lab.links("/ns/b") == {"eth5"}
+    assert plugin.lab.leases() == ["192.168.60.20"]
+
+
+def test_gc_reaches_every_definition_of_one_name(plugin: Plugin) -> None:
+    import json
+
+    for name, mtu in (("x1", 1400), ("x2", 1300)):
+        document = nad(name, macvlan(name="lan", mtu=mtu))
+        (plugin.lab.documents / f"{name}.json").write_text(json.dumps(document))
+    plugin("ADD", networks="default/x1@e1, default/x2@e2")
+    collected: list[Any] = []
+    run = plugin.house.executor.run
+
+    def listen(call: Call) -> Any:
+        if call.verb == "GC" and call.plugin == "macvlan":
+            collected.append(call.config["mtu"])
+        return run(call)
+
+    plugin.house.executor.run = listen  # type: ignore[method-assign]
+    plugin("GC", **{"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]})
+    assert sorted(collected) == [1300, 1400]
+    assert plugin.lab.links("/ns/a") == {"e1", "e2"}
+
+
+def test_a_late_undo_still_waits_for_a_lock(plugin: Plugin) -> None:
+    house = plugin.house
+    call = Call(plugin="multus", verb="ADD", container_id="c1", timeout=0.01)
+    with house.exclusive("sandbox", call):
+        while house.time_left():
+            pass
+        waits: list[float] = []
+        from podnet import disk
+
+        lock = disk.Lock
+
+        class Watching(lock):  # type: ignore[misc, valid-type]
+            def __init__(self, path: str, *, shared: bool = False, timeout: float = 0.0) -> None:
+                waits.append(timeout)
+                super().__init__(path, shared=shared, timeout=timeout)
+
+        disk.Lock = Watching  # type: ignore[misc]
+        try:
+            nested = Call(plugin="macvlan", verb="DEL", container_id="c1", timeout=5.0)
+            with house.exclusive("interface", nested):
+                pass
+        finally:
+            disk.Lock = lock  # type: ignore[misc]
+    assert waits == [5.0, 5.0]
