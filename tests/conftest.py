@@ -21,6 +21,8 @@ def pytest_runtest_makereport(
     """With ``PODNET_TEST_ALL`` set, as in CI, a lane that could not run has failed."""
     report = yield
     lanes = [name for name in ("kernel", "peers", "containerd") if item.get_closest_marker(name)]
+    if report.skipped and "could not import" in str(report.longrepr):
+        lanes.append("extras")
     if report.skipped and lanes and os.environ.get("PODNET_TEST_ALL"):
         report.outcome = "failed"
         report.longrepr = f"{', '.join(lanes)}: every lane has to run here, but: {report.longrepr}"

@@ -10,6 +10,7 @@ from podnet.delegation.plan import Sandbox
 from podnet.delegation.selection import DEFAULT_NETWORK_ANNOTATION
 from podnet.delegation.sweep import Reporting
 from podnet.engine import attach as attaching
+from podnet.engine.attached import find_sandbox
 from podnet.engine.collecting import collect
 from podnet.engine.driving import drive
 from podnet.engine.planning import Request, planned
@@ -64,7 +65,7 @@ class AttachPlugin:
         network = _network(call)
         place = ("sandbox", network, call.container_id, call.ifname)
         try:
-            record = self._house.journal.find(*place)
+            record = find_sandbox(self._house.journal, *place[1:])
         except RecordError as error:
             raise recover(self._house, error, place) from error
         if record is None:

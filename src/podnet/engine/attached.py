@@ -16,9 +16,9 @@ from podnet.model.result import Result, parse_result
 from podnet.model.versions import CURRENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from podnet.engine.journal import Record
+    from podnet.engine.journal import Journal, Record
 
 
 @frozen(kw_only=True)
@@ -103,10 +103,36 @@ def standings(record: Record) -> tuple[Standing, ...]:
     """
     try:
         return tuple(_standing(entry) for entry in record.body["attachments"])
-    except (KeyError, TypeError, AttributeError, PodnetError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, PodnetError) as error:
         raise RecordError(
             f"the journal record of container {record.container_id} is unreadable", str(error)
         ) from error
+
+
+def find_sandbox(journal: Journal, network: str, container_id: str, ifname: str) -> Record | None:
+    """Return the record of a sandbox, or None if there is none.
+
+    Raises:
+        RecordError: there is one, but it or what it holds cannot be understood.
+        IOFailureError: the disk does not give it just now.
+    """
+    record = journal.find("sandbox", network, container_id, ifname)
+    if record is not None:
+        standings(record)
+    return record
+
+
+def all_sandboxes(journal: Journal) -> Iterator[Record | RecordError]:
+    """Yield the records of all sandboxes, those that cannot be understood as their errors."""
+    for entry in journal.all("sandbox"):
+        if not isinstance(entry, RecordError):
+            try:
+                standings(entry)
+            except RecordError as error:
+                error.place = (entry.role, entry.network, entry.container_id, entry.ifname)
+                yield error
+                continue
+        yield entry
 
 
 def _standing(entry: Mapping[str, Any]) -> Standing:

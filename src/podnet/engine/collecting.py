@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from podnet.delegation.plan import Sandbox
 from podnet.delegation.sweep import Collecting
 from podnet.engine.attach import detach
-from podnet.engine.attached import standings
+from podnet.engine.attached import all_sandboxes, standings
 from podnet.engine.driving import drive
 from podnet.engine.lifting import lifted
 from podnet.engine.recovery import recover
@@ -40,7 +40,7 @@ def collect(house: House, network: str, valid: frozenset[tuple[str, str]]) -> tu
     gone: list[Record] = []
     kept: list[Record] = []
     errors: list[PodnetError] = []
-    for record in house.journal.all("sandbox"):
+    for record in all_sandboxes(house.journal):
         if isinstance(record, RecordError):
             errors.append(_unreadable(house, record, network, valid))
         elif record.network != network or (record.container_id, record.ifname) in valid:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from podnet.engine.attached import listed
+from podnet.engine.attached import all_sandboxes, listed
 from podnet.engine.recovery import recorded_call
 from podnet.errors import InvalidEnvironmentError, RecordError, UnknownContainerError
 from podnet.model.conf import inject
@@ -46,7 +46,7 @@ def known(journal: Journal) -> Known:
     """Return what a journal knows."""
     records: list[Record] = []
     unreadable: list[RecordError] = []
-    for entry in journal.all("sandbox"):
+    for entry in all_sandboxes(journal):
         (unreadable if isinstance(entry, RecordError) else records).append(entry)  # type: ignore[arg-type]  # each to its own list
     lost = {error.place[2] for error in unreadable}
     within = {

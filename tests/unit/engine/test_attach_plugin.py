@@ -381,3 +381,33 @@ def test_a_late_undo_still_waits_for_a_lock(plugin: Plugin) -> None:
         finally:
             disk.Lock = lock  # type: ignore[misc]
     assert waits == [5.0, 5.0]
+
+
+def test_a_record_of_the_right_form_and_wrong_content_is_recovered_from(plugin: Plugin) -> None:
+    import json
+
+    def damage() -> None:
+        (record,) = plugin.lab.state.glob("journal/sandbox/c1*.json")
+        document = json.loads(record.read_text())
+        document["body"]["attachments"] = [{"network": 1}]
+        record.write_text(json.dumps(document))
+
+    plugin("ADD", networks="default/other@e1")
+    plugin("ADD", cid="c2", netns="/ns/b", networks="default/other@e1")
+    damage()
+    with pytest.raises(RecordError, match="its interfaces were undone"):
+        plugin("DEL")
+    plugin("DEL")
+    assert plugin.lab.links("/ns/a") == set()
+    plugin("ADD", networks="default/other@e1")
+    damage()
+    assert "unreadable" in [each.stage for each in plugin.lab.node.status()]
+    with pytest.raises(RecordError, match="its interfaces were undone"):
+        plugin("GC", **{"cni.dev/valid-attachments": [{"containerID": "c2", "ifname": "eth0"}]})
+    assert plugin.lab.links("/ns/a") == set()
+    assert plugin.lab.links("/ns/b") == {"e1"}
+    plugin("ADD", networks="default/other@e1")
+    damage()
+    with pytest.raises(RecordError, match="its interfaces were undone"):
+        plugin.lab.node.detach(container_id="c1")
+    assert plugin.lab.node.detach(container_id="c1") == ()
