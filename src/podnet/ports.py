@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from podnet.ipam.pick import Ask
     from podnet.model.attachment import Call, Done, Pod
     from podnet.model.block import Block
     from podnet.model.facts import Have, Probe
+    from podnet.model.lease import Owner
     from podnet.model.ops import Op
 
     # Imported for annotations only: the ground floor stands below the model at run time.
@@ -59,11 +61,52 @@ class Store(Protocol):
         ...
 
 
+class Seeker(Protocol):
+    """What a store may offer besides: finding an owner's blocks without reading all of them.
+
+    Pools of a few blocks need it not: their blocks are loaded. A store without it still serves
+    large pools, at a cost that grows with the number of their blocks.
+    """
+
+    def seek(self, prefix: str, owner: Owner) -> Iterable[str]:
+        """Return the keys under ``prefix`` of blocks that may have a lease of the owner.
+
+        A lease is the owner's if its interface name is, and its container id or, where the owner
+        has one, its pod's UID. More keys than these may be returned, but none left out whose swap
+        was complete before the call.
+
+        Raises:
+            StoreError: the store is broken or unreachable.
+        """
+        ...
+
+
+class FreeAddresses(Protocol):
+    """The free addresses of a pool as numbers."""
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Return inclusive intervals, ascending, none overlapping; read as far as needed."""
+        ...
+
+    def after(self, value: int) -> Iterator[tuple[int, int]]:
+        """Return the same, but only from the number ``value`` upward."""
+        ...
+
+    def known(self) -> Iterator[tuple[int, int]]:
+        """Return the same, but only of blocks that are known to exist."""
+        ...
+
+
 class Picker(Protocol):
     """Chooses which free address is handed out next."""
 
-    def pick(self, free: Iterator[tuple[int, int]], ask: object) -> int | None:
-        """Return a number of one of the inclusive, ascending intervals ``free``, or None."""
+    def pick(self, free: FreeAddresses, ask: Ask) -> int | None:
+        """Return a number of one of the intervals of ``free``, or None if it takes none.
+
+        Args:
+            free: what may be taken; a pool may be a ``/0``, so read no more than needed.
+            ask: who asks, and what is known of the pool.
+        """
         ...
 
 

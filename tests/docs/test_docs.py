@@ -167,6 +167,7 @@ def keys_read(kind: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         "whereabouts": lambda: ipam(**one, ipRanges=[one], **ADDRESSES),
         "podnet-ipam": lambda: ipam(pools=[{"network": "10.0.0.0/24"}], **ADDRESSES),
         "static": lambda: ipam(**ADDRESSES),
+        "host-local": lambda: ipam(subnet="10.0.0.0/24", ranges=[[{"subnet": "10.1.0.0/24"}]]),
     }
     with monkeypatch.context() as patch:
         patch.setattr(Reader, "value", value)
@@ -189,6 +190,7 @@ ELSEWHERE |= {"ipam.interfaces", "args.cni", "ipam.type"}
         ("whereabouts", "### ipam: whereabouts"),
         ("podnet-ipam", "### ipam: podnet-ipam"),
         ("static", "### ipam: static"),
+        ("host-local", "### ipam: host-local"),
     ],
 )
 def test_every_key_of_a_type_is_in_the_reference(

@@ -17,7 +17,10 @@ from .rig import DELEGATING, MACVLAN, addresses, links, rig_in
 
 pytestmark = pytest.mark.kernel
 
-NAMES = ("podnet", "multus", "macvlan", "ptp", "loopback", "whereabouts", "static", "podnet-ipam")
+NAMES = (
+    *("podnet", "multus", "macvlan", "ptp", "loopback"),
+    *("whereabouts", "static", "podnet-ipam", "host-local"),
+)
 PEERS = "/usr/lib/cni"
 # CHECK of Debian's release does not find routes that go by the default gateway.
 ROUTELESS = {key: value for key, value in MACVLAN["ipam"].items() if key != "routes"}
@@ -366,23 +369,31 @@ class TestBesideDebiansPlugins:
         runtime.good(theirs, "DEL", config, container)
         assert_nothing_is_left(runtime, container)
 
-    def test_our_macvlan_and_their_host_local(self, runtime):
+    def test_one_folder_for_their_host_local_and_ours(self, runtime):
+        """Under their macvlan and ours; which of the two host-locals it is, CNI_PATH decides."""
         data = runtime.rig.folder / "host-local"
-        container = runtime.rig.container("c1")
-        ipam = {
-            "type": "host-local",
-            "ranges": [[{"subnet": "10.9.0.0/24"}]],
-            "dataDir": str(data),
-        }
+        ipam = {"type": "host-local", "ranges": [[{"subnet": "10.9.0.0/24"}]], "dataDir": str(data)}
         config = {**MACVLAN, "cniVersion": "1.0.0", "ipam": ipam}
-        result = runtime.good("macvlan", "ADD", config, container)
-        assert result["ips"][0]["address"] == "10.9.0.2/24"
-        assert addresses(container) == {"eth1": "10.9.0.2"}
-        assert (data / "storage" / "10.9.0.2").exists()
-        runtime.good("macvlan", "CHECK", {**config, "prevResult": result}, container)
-        runtime.good("macvlan", "DEL", config, container)
-        assert not (data / "storage" / "10.9.0.2").exists()
-        assert_nothing_is_left(runtime, container)
+        theirs = f"{PEERS}/macvlan"
+        ways = [
+            (theirs, {"CNI_PATH": PEERS}, False),
+            (theirs, {}, True),
+            ("macvlan", {}, True),
+        ]
+        for n, (macvlan, path, is_ours) in enumerate(ways):
+            container = runtime.rig.container(f"c{n}")
+            result = runtime.good(macvlan, "ADD", config, container, **path)
+            assert result["ips"][0]["address"] == f"10.9.0.{n + 2}/24"
+            assert addresses(container) == {"eth1": f"10.9.0.{n + 2}"}
+            assert (data / ".podnet").exists() == is_ours
+            told = {**config, "prevResult": result}
+            runtime.good(macvlan, "CHECK", told, container, **path)
+        names = {each.name for each in (data / "storage").glob("10.*")}
+        assert names == {"10.9.0.2", "10.9.0.3", "10.9.0.4"}
+        for container, (macvlan, path, _) in zip(runtime.rig.containers, ways, strict=True):
+            runtime.good(macvlan, "DEL", config, container, **path)
+        assert list((data / "storage").glob("10.*")) == []
+        assert_nothing_is_left(runtime, *runtime.rig.containers)
 
     def test_podnet_and_their_bridge_and_our_whereabouts(self, runtime):
         """Three processes deep, podnet above and below: it must not wait for itself."""

@@ -81,10 +81,10 @@ def read_config(document: Mapping[str, Any]) -> DelegationConfig:
         global_namespaces=tuple(each.strip() for each in names.split(",") if each.strip()),
         system_namespaces=reader.strings("systemNamespaces") or ("kube-system",),
         multus_namespace=reader.string("multusNamespace", "kube-system"),
-        conf_dir=reader.string("confDir"),
-        bin_dir=reader.string("binDir"),
+        conf_dir=reader.file_path("confDir"),
+        bin_dir=reader.file_path("binDir"),
         runtime_config=reader.section("runtimeConfig").document,
-        readiness_file=reader.string("readinessindicatorfile"),
+        readiness_file=reader.file_path("readinessindicatorfile"),
     )
     chain = reader.string("auxiliaryCNIChainName")
     kubeconfig = reader.string("kubeconfig")

@@ -115,8 +115,11 @@ class House:
         finally:
             self._url.reset(token)
 
-    def store(self) -> Store:
+    def store(self, url: str = "") -> Store:
         """Return the open IPAM store.
+
+        Args:
+            url: of the store that a configuration names itself; empty for the one in use.
 
         Raises:
             InvalidConfigError: no store has the URL's scheme, or it would forget leases of
@@ -124,9 +127,9 @@ class House:
             StoreError: it cannot be opened.
         """
         self._check_open()
-        if self._given_store is not None:
+        if self._given_store is not None and not url:
             return self._given_store
-        url = self.store_url
+        url = url or self.store_url
         if self._is_real and url.partition(":")[0] == "memory":
             raise InvalidConfigError(
                 f"store {url!r} ends with the process, and interfaces do not",

@@ -1,4 +1,4 @@
-"""The built-in IPAM plugins: what each CNI verb does for whereabouts, podnet-ipam and static."""
+"""What each CNI verb does for whereabouts, podnet-ipam and static."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class HouseParts(Protocol):
     def settings(self) -> NodeName:
         """Holds the node's name."""
 
-    def store(self) -> Store:
-        """Return the open store."""
+    def store(self, url: str = "") -> Store:
+        """Return the open store of that URL, or the one in use."""
 
     def clock(self) -> float:
         """Return seconds since the epoch."""
@@ -73,10 +73,10 @@ class IpamPlugin:
             TryAgainLaterError, StoreError: see ``Ipam.allocate``.
         """
         config, want = self._read(call)
-        if not want.pools:
+        if not want.sets:
             return describe(want, ())
         self._house.step("ipam-allocate")
-        leases = self._ipam().acquire(want, _owner(call), network=config.name)
+        leases = self._ipam(config).acquire(want, owner_of(call), network=config.name)
         return describe(want, leases)
 
     def validate(self, call: Call) -> None:
@@ -86,9 +86,9 @@ class IpamPlugin:
             InvalidConfigError: with every mistake.
             StoreError: the store cannot be opened.
         """
-        _, want = self._read(call)
-        if want.pools:
-            self._house.store()
+        config, want = self._read(call)
+        if want.sets:
+            self._store(config)
 
     def delete(self, call: Call) -> None:
         """Release what the attachment holds; nothing held is no error.
@@ -102,8 +102,8 @@ class IpamPlugin:
         if self._name == STATIC:
             return
         config = salvage_config(call.config)
-        owner = _owner(call)
-        ipam = self._ipam()
+        owner = owner_of(call)
+        ipam = self._ipam(config)
         self._house.step("ipam-release")
         try:
             want = read_want(self._name, config, _args(call))
@@ -133,12 +133,14 @@ class IpamPlugin:
         if self._name == STATIC:
             _check_static(call, want, config.prev_result)
             return
-        wrong = list(self._differences(call, want, config.prev_result))
+        wrong = list(self._differences(call, config, want, config.prev_result))
         if wrong:
             raise CheckFailedError(f"IPAM of network {config.name!r}", "; ".join(wrong))
 
-    def _differences(self, call: Call, want: IpamWant, told: Result) -> Iterator[str]:
-        owner, ipam = _owner(call), self._ipam()
+    def _differences(
+        self, call: Call, config: NetworkConfig, want: IpamWant, told: Result
+    ) -> Iterator[str]:
+        owner, ipam = owner_of(call), self._ipam(config)
         addresses = {ip.address for ip in told.ips}
         for pool in want.pools:
             lease = ipam.holds(owner, pool)
@@ -165,7 +167,7 @@ class IpamPlugin:
         config = salvage_config(call.config)
         self._house.step("ipam-sweep")
         # Not only the domains of today's configuration: it may have changed since ADD.
-        self._ipam().sweep(config.name, valid)
+        self._ipam(config).sweep(config.name, valid)
 
     def status(self, call: Call) -> None:
         """Tell whether ADD can be served.
@@ -174,12 +176,12 @@ class IpamPlugin:
             InvalidConfigError: with every mistake of the configuration.
             NotAvailableError: the store cannot be read, or a pool has no free address.
         """
-        _, want = self._read(call)
-        if not want.pools:
+        config, want = self._read(call)
+        if not want.sets:
             return
         try:
-            ipam = self._ipam()
-            full = [pool.name for pool in want.pools if not ipam.has_free(pool)]
+            ipam = self._ipam(config)
+            full = [pools[0].name for pools in want.sets if not any(map(ipam.has_free, pools))]
         except StoreError as error:
             raise NotAvailableError("the IPAM store cannot be read", str(error)) from error
         if full:
@@ -189,17 +191,21 @@ class IpamPlugin:
         config = network_config(call.config)
         return config, read_want(self._name, config, _args(call))
 
-    def _ipam(self) -> Ipam:
+    def _store(self, config: NetworkConfig) -> Store:  # noqa: ARG002 - for types that name theirs
+        return self._house.store()
+
+    def _ipam(self, config: NetworkConfig) -> Ipam:
         # Not closed here: the store is the house's.
         house = self._house
-        return Ipam(house.store(), clock=house.clock, node=house.settings.node)
+        return Ipam(self._store(config), clock=house.clock, node=house.settings.node)
 
 
 def _args(call: Call) -> dict[str, str]:
     return dict(parse_cni_args(call.args))
 
 
-def _owner(call: Call) -> Owner:
+def owner_of(call: Call) -> Owner:
+    """Return who asks for addresses."""
     args: dict[str, str] = {}
     # Who asks is clear without them, and ADD has reported what is wrong with them.
     with suppress(InvalidEnvironmentError):

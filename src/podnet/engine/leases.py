@@ -1,48 +1,61 @@
 """Address management over a store: the loop around the pure decisions of ``podnet.ipam``.
 
 Load the blocks, decide, swap, and start again where somebody else was faster. Idempotence, owner
-look-up and retries are here once, whatever the store.
+look-up, retries and group commit are here once, whatever the store.
 """
 
 from __future__ import annotations
 
+import copy
 import os
+import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from podnet.engine import registry
-from podnet.engine.blocks import Blocks, key_of
-from podnet.engine.shortage import Closed, checked, exhausted, held_by
+from podnet.engine.combining import Combiner
+from podnet.engine.lanes import FEW_BLOCKS, Lane, Plan
+from podnet.engine.shortage import Closed
+from podnet.engine.turns import Allocation, Change, Turn
 from podnet.errors import (
     AddressUnavailableError,
     InvalidConfigError,
     PodnetError,
+    PoolExhaustedError,
+    StoreError,
+    TryAgainLaterError,
 )
 from podnet.ipam import grant, space
-from podnet.ipam.pick import Ask, Lowest, Requested
-from podnet.ipam.want import share_out
-from podnet.model.addresses import parse_address
-from podnet.model.block import BLOCK_BITS, Block
+from podnet.ipam.want import in_turn, pool_of, share_out
+from podnet.model.addresses import Address, parse_address
+from podnet.model.block import BLOCK_BITS, block_index, block_key, domain_prefix, key_parts
 from podnet.model.lease import Lease, Owner
 from podnet.model.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from types import TracebackType
 
-    from podnet.engine.blocks import Found
-    from podnet.ipam.space import Interval
+    from podnet.engine.turns import Decide, Request
     from podnet.ipam.want import IpamWant
-    from podnet.model.addresses import Address, AddressLike
+    from podnet.model.addresses import AddressLike
+    from podnet.model.block import Block
     from podnet.ports import Picker, Store
+
+DEFAULT_PICKER = "longest-free"
+_PAUSE_MOST = 0.05
+_PLANS = 256
+_RECALL_PAUSE = 0.05
 
 
 class Ipam:
     """Hands out addresses of pools, each to one owner, and takes them back.
 
-    Threads may share one; processes and nodes share the store. CNI runtimes do not call a plugin
-    twice at once for one attachment (CNI 1.1.0, "Lifecycle & Ordering"); callers that do may be
-    given two addresses of a pool that spans several blocks, and ``release`` frees both.
+    Threads may share one, and then requests that come while one is being served ride in one swap;
+    processes and nodes share the store. CNI runtimes do not call a plugin twice at once for one
+    attachment (CNI 1.1.0, "Lifecycle & Ordering"); processes that do may be given two addresses of
+    a pool that spans several blocks, and ``release`` frees both.
     """
 
     def __init__(
@@ -53,6 +66,7 @@ class Ipam:
         node: str = "",
         picker: Picker | None = None,
         attempts: int = 200,
+        patience: float = 10.0,
         jitter: Callable[[], float] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -60,18 +74,28 @@ class Ipam:
 
         Args:
             store: where the blocks are.
-            clock: seconds since the epoch, for ``Lease.since``.
+            clock: seconds since the epoch, for ``Lease.since`` and the time of releases.
             node: name of this node; leases bear it and only its own are swept.
-            picker: which free address to take; the lowest if not given.
+            picker: which free address to take from pools that name no picker; the one that is
+                free longest if not given.
             attempts: how often to decide anew when others win, before giving up with code 11.
+            patience: seconds to wait for another node to give back a block whose free addresses
+                are the only ones left, before giving up with code 11.
             jitter: numbers from 0 to 1 that spread the retries; random ones if not given.
             sleep: waits between retries.
         """
         self._store = store
         self._clock = clock
         self._node = node
-        self._picker: Picker = picker or Lowest()
-        self._blocks = Blocks(store, attempts=attempts, jitter=jitter or _random, sleep=sleep)
+        self._picker = picker
+        self._attempts = attempts
+        self._patience = patience
+        self._jitter = jitter or _random
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._lanes: dict[tuple[str, int], tuple[Lane, Combiner[Request]]] = {}
+        self._plans: dict[int, Plan] = {}
+        self._known_plans: dict[Pool, Plan] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -87,140 +111,214 @@ class Ipam:
     def close(self) -> None:
         """Close the store; nothing can be allocated, released or listed any more."""
         self._store.close()
-        self._store = self._blocks.store = Closed()
+        self._store = Closed()
 
     def allocate(
         self,
-        pool: Pool,
+        pool: Pool | Sequence[Pool],
         owner: Owner,
         *,
         network: str = "",
         requested: AddressLike | Address | None = None,
+        claim: str = "",
     ) -> Lease:
         """Give an owner an address of the pool; the same owner asking again gets the same one.
 
         Args:
-            pool: where from.
+            pool: where from; of several pools the first that has a free address, all of one name
+                and domain.
             owner: for whom.
             network: name of the CNI network, for GC.
             requested: this address or none.
+            claim: what keeps the address beyond any container: GC and reconciliation leave the
+                lease alone until it is released.
 
         Raises:
             PoolExhaustedError: every address is held; details say by whom.
             AddressUnavailableError: the requested one is outside, excluded, reserved or held.
             InvalidConfigError: the pool cannot hold an address.
-            TryAgainLaterError: others won every attempt.
+            TryAgainLaterError: others won every attempt, or another node did not give back a
+                block in time.
             StoreError: the store is broken; whether the lease exists is unknown, so release it.
         """
-        return self._allocate(pool, owner, network, _parse_requested(requested))[0]
+        pools = (pool,) if isinstance(pool, Pool) else tuple(pool)
+        return self._allocate(pools, owner, network, _parse_requested(requested), claim)[0]
 
     def _allocate(
-        self, pool: Pool, owner: Owner, network: str, wanted: Address | None
+        self,
+        pools: tuple[Pool, ...],
+        owner: Owner,
+        network: str,
+        wanted: Address | None,
+        claim: str = "",
     ) -> tuple[Lease, bool]:
         """Return the lease, and whether it is a new one."""
         _check_owner(owner)
-        spans = space.intervals(pool)
-        before: dict[int, str] | None = None
-        for _ in self._blocks.turns(f"allocate from pool {pool.name!r}"):
-            found = self._blocks.look(pool, owner)
-            if found.lease is not None:
-                if (lease := self._renew(found, owner, network, wanted)) is not None:
-                    return lease, False
-                continue
-            value = self._choose(pool, spans, found, owner, wanted)
-            if value is None:
-                # Blocks are read one after the other: only a second look that finds them all
-                # unchanged proves that there was a moment when nothing was free.
-                if len(found.blocks) <= 1 or found.versions == before:
-                    raise exhausted(pool, spans, found)
-                before = found.versions
-                continue
-            index = value >> BLOCK_BITS
-            empty = Block(domain=pool.domain, version=pool.network.version, index=index), None
-            block, version = found.blocks.get(index, empty)
-            new, lease = grant.grant(
-                block, value, pool, owner, node=self._node, network=network, now=self._clock()
+        if len(pools) == 1:
+            return self._allocate_one(pools[0], owner, network, wanted, claim)
+        if wanted is not None:
+            return self._allocate_one(pool_of(pools, wanted), owner, network, wanted, claim)
+        for pool in pools:
+            if self.holds(owner, pool) is not None:
+                return self._allocate_one(pool, owner, network, None, claim)
+        spent: list[str] = []
+        # The range of the address that went out last is tried from there on, and again at the end.
+        cursor = getattr(self._store, "cursor", None)
+        last = None if cursor is None else cursor(pools[0].domain, pools[0].name)
+        for pool in in_turn(pools, last):
+            try:
+                return self._allocate_one(pool, owner, network, None, claim)
+            except PoolExhaustedError as error:
+                spent.append(f"{error.msg}: {error.details}")
+        raise PoolExhaustedError(
+            f"no range of pool {pools[0].name!r} has a free address", "; ".join(spent)
+        )
+
+    def _allocate_one(
+        self, pool: Pool, owner: Owner, network: str, wanted: Address | None, claim: str
+    ) -> tuple[Lease, bool]:
+        plan = self._plan(pool)
+        waited = 0.0
+        while True:
+            request = Allocation(
+                what=f"allocate from pool {pool.name!r}",
+                plan=plan,
+                owner=owner,
+                network=network,
+                wanted=wanted,
+                claim=claim,
             )
             try:
-                won = self._store.swap(new.key, new, version)
+                self._run(pool.domain, pool.network.version, request)
             except BaseException as failure:
                 # Whether the store kept it is unknown, and the caller will know of no lease.
-                self._take_back(owner, [pool], failure)
+                if request.unknown and request.new and request.lease is not None:
+                    self._take_back([request.lease], failure)
                 raise
-            if won:
-                return lease, True
-        raise AssertionError  # _turns ends by raising
+            if request.lease is not None:
+                return request.lease, request.new
+            if waited >= self._patience:
+                raise TryAgainLaterError(
+                    f"the free addresses of pool {pool.name!r} are in blocks of other nodes, "
+                    "which were asked to give them back",
+                    f"held by {', '.join(request.waits)}",
+                )
+            self._sleep(_RECALL_PAUSE)
+            waited += _RECALL_PAUSE
 
-    def _renew(
-        self, found: Found, owner: Owner, network: str, wanted: Address | None
-    ) -> Lease | None:
-        lease = found.lease
-        assert lease is not None
-        if wanted is not None and wanted != lease.ip:
-            raise AddressUnavailableError(
-                f"{wanted} was asked for, but {owner} already holds {lease.ip} of pool "
-                f"{lease.pool!r}"
-            )
-        block, version = found.blocks[lease.ip.value >> BLOCK_BITS]
-        new, renewed = grant.renew(block, lease, owner, node=self._node, network=network)
-        if new is block or self._store.swap(new.key, new, version):
-            return renewed
-        return None
+    def _run(self, domain: str, version: int, request: Request) -> None:
+        """Have a request served, and raise what it was refused with."""
+        lane = self._lanes.get((domain, version)) or self._new_lane(domain, version)
+        lane[1].run(request)
+        if request.error is None and request.settled:
+            return
+        error = request.error or StoreError(f"cannot {request.what}: interrupted")
+        # Several threads may have been refused with one error: each raises its own.
+        raise copy.copy(error) if isinstance(error, PodnetError) else error
 
-    def _choose(
-        self,
-        pool: Pool,
-        spans: tuple[Interval, ...],
-        found: Found,
-        owner: Owner,
-        wanted: Address | None,
-    ) -> int | None:
-        ask = Ask(pool=pool, owner=owner, node=self._node, requested=wanted)
-        free = space.free(spans, (found.blocks[index][0] for index in sorted(found.blocks)))
-        if wanted is None:
-            return checked(self._picker.pick(free, ask), spans, found)
-        if why := space.why_not(pool, wanted):
-            raise AddressUnavailableError(f"requested address {wanted} {why}, pool {pool.name!r}")
-        value = Requested().pick(free, ask)
-        if value is None:
-            block = found.blocks[wanted.value >> BLOCK_BITS][0]
-            holder = block.leases[wanted.value - block.first]
-            raise AddressUnavailableError(
-                f"requested address {wanted} of pool {pool.name!r} is held",
-                held_by(holder),
+    def _new_lane(self, domain: str, version: int) -> tuple[Lane, Combiner[Request]]:
+        with self._lock:
+            lane = Lane(domain, version)
+            return self._lanes.setdefault(
+                (domain, version), (lane, Combiner(partial(self._serve, lane)))
             )
-        return value
+
+    def _serve(self, lane: Lane, requests: list[Request]) -> None:
+        rest = requests
+        try:
+            for attempt in range(self._attempts):
+                if attempt > 1:
+                    self._sleep(self._jitter() * min(_PAUSE_MOST, 0.001 * attempt))
+                turn = Turn(self._store, lane, node=self._node, now=self._clock())
+                rest = turn.run(rest)
+                if not rest:
+                    return
+            for request in rest:
+                request.refuse(
+                    TryAgainLaterError(
+                        f"cannot {request.what}: others won {self._attempts} times in a row"
+                    )
+                )
+        except BaseException as failure:
+            for request in requests:
+                if not request.settled:
+                    request.refuse(
+                        StoreError(f"cannot {request.what}: interrupted by {failure!r}"),
+                        unknown=True,
+                    )
+            raise
+
+    def _plan(self, pool: Pool) -> Plan:
+        plan = self._plans.get(id(pool))
+        if plan is not None and plan.pool is pool:
+            return plan
+        with self._lock:
+            plan = self._known_plans.get(pool)
+        if plan is None:
+            picker = self._picker
+            if pool.picker or picker is None:
+                picker = registry.open_picker(pool.picker or DEFAULT_PICKER)
+            plan = Plan.of(pool, picker)
+            key = pool.domain, pool.network.version
+            lane = (self._lanes.get(key) or self._new_lane(*key))[0]
+            with self._lock:
+                lane.serve(plan)
+                if len(self._known_plans) >= _PLANS:
+                    self._forget_plans()
+                self._known_plans[pool] = plan
+        if plan.pool is pool:
+            self._plans[id(pool)] = plan
+        return plan
+
+    def _forget_plans(self) -> None:
+        for lane, _ in self._lanes.values():
+            for plan in self._known_plans.values():
+                lane.drop(plan)
+        self._known_plans.clear()
+        self._plans.clear()
 
     def acquire(self, want: IpamWant, owner: Owner, *, network: str = "") -> tuple[Lease, ...]:
-        """Give an owner one address of each pool that ``want`` names, or none at all.
+        """Give an owner one address of each set of pools in ``want``, or none at all.
 
         Returns:
-            The leases in the order of the pools.
+            The leases in the order of the sets.
 
         Raises:
             AddressUnavailableError: a requested address belongs to no pool, or cannot be had.
             PodnetError: as ``allocate``; leases that are new have been released again.
         """
-        wanted = share_out(want.pools, want.requested)
+        wanted = share_out(want.sets, want.requested)
         leases: list[Lease] = []
-        fresh: list[Pool] = []
+        fresh: list[Lease] = []
         try:
-            for pool, address in zip(want.pools, wanted, strict=True):
-                lease, new = self._allocate(pool, owner, network, address)
+            for pools, address in zip(want.sets, wanted, strict=True):
+                lease, new = self._allocate(pools, owner, network, address)
                 leases.append(lease)
                 if new:
-                    fresh.append(pool)
+                    fresh.append(lease)
         except BaseException as failure:
-            self._take_back(owner, fresh, failure)
+            self._take_back(fresh, failure)
             raise
         return tuple(leases)
 
-    def _take_back(self, owner: Owner, pools: list[Pool], failure: BaseException) -> None:
-        for pool in reversed(pools):
+    def _take_back(self, leases: list[Lease], failure: BaseException) -> None:
+        for lease in reversed(leases):
             try:
-                self.release(owner, pool=pool)
+                self.release(lease)
             except PodnetError as error:
-                failure.add_note(f"a lease of pool {pool.name!r} may be left: {error}")
+                failure.add_note(f"the lease of {lease.ip} may be left: {error}")
+
+    def _change(self, key: str, decide: Decide) -> tuple[Lease, ...]:
+        parts = key_parts(key)
+        if parts is None:
+            entry = self._store.load(key)
+            if entry is None:
+                return ()
+            parts = entry[0].domain, entry[0].version, entry[0].index
+        domain, version, index = parts
+        request = Change(what=f"release from block {key}", index=index, decide=decide)
+        self._run(domain, version, request)
+        return request.gone
 
     def release(
         self,
@@ -251,22 +349,24 @@ class Ipam:
             StoreError: the store is broken.
         """
         if isinstance(holder, Lease):
-            key = key_of(holder.domain, holder.ip)
-            return self._blocks.change(key, lambda block: grant.end(block, holder))
+            return self._change(
+                _key_of(holder.domain, holder.ip),
+                lambda block: grant.end(block, holder, now=self._clock()),
+            )
         domain = pool.domain if isinstance(pool, Pool) else pool
         name = pool.name if isinstance(pool, Pool) else None
 
         def revoke(block: Block) -> tuple[Block, tuple[Lease, ...]]:
-            return grant.revoke(block, holder, pool=name, network=network)
+            return grant.revoke(block, holder, pool=name, network=network, now=self._clock())
 
         released: list[Lease] = []
         if domain is not None and (hinted := {parse_address(hint) for hint in hints}):
-            for key in {key_of(domain, address) for address in hinted}:
-                released += self._blocks.change(key, revoke)
+            for key in {_key_of(domain, address) for address in hinted}:
+                released += self._change(key, revoke)
             if hinted <= {lease.ip for lease in released}:
                 return tuple(released)
-        for key in self._blocks.keys(pool):
-            released += self._blocks.change(key, revoke)
+        for key in self._keys_of(holder, pool):
+            released += self._change(key, revoke)
         return tuple(released)
 
     def sweep(
@@ -284,11 +384,15 @@ class Ipam:
             StoreError: the store is broken.
         """
         alive = frozenset(valid)
-        swept: list[Lease] = []
-        for key in self._blocks.keys(domain):
-            swept += self._blocks.change(
-                key, lambda block: grant.sweep(block, network=network, node=self._node, valid=alive)
+
+        def collect(block: Block) -> tuple[Block, tuple[Lease, ...]]:
+            return grant.sweep(
+                block, network=network, node=self._node, valid=alive, now=self._clock()
             )
+
+        swept: list[Lease] = []
+        for key in self._keys(domain):
+            swept += self._change(key, collect)
         return tuple(swept)
 
     def leases(self, pool: Pool | str | None = None) -> Iterator[Lease]:
@@ -298,11 +402,11 @@ class Ipam:
             StoreError: the store is broken.
         """
         name = pool.name if isinstance(pool, Pool) else None
-        for key in self._blocks.keys(pool):
-            if (entry := self._blocks.load(key)) is not None:
-                for _, lease in sorted(entry[0].leases.items()):
-                    if name in (None, lease.pool):
-                        yield lease
+        for block in self._load_all(pool):
+            for _, lease in sorted(block.leases.items()):
+                inside = not isinstance(pool, Pool) or lease.ip in pool.network
+                if inside and (name is None or lease.pool in (name, "")):
+                    yield lease
 
     def holds(self, owner: Owner, pool: Pool) -> Lease | None:
         """Return the lease of the pool that the owner has, or None.
@@ -310,7 +414,14 @@ class Ipam:
         Raises:
             StoreError: the store is broken.
         """
-        return self._blocks.look(pool, owner).lease
+        earlier = None
+        for key in self._keys_of(owner, pool):
+            block = self._load(key)
+            lease = None if block is None else grant.find(block, pool.name, owner)
+            if lease is not None and lease.owner.key == owner.key:
+                return lease
+            earlier = earlier or lease
+        return earlier
 
     def has_free(self, pool: Pool) -> bool:
         """Tell whether an address of the pool is free.
@@ -319,8 +430,65 @@ class Ipam:
             InvalidConfigError: the pool cannot hold an address.
             StoreError: the store is broken.
         """
-        blocks = (entry[0] for key in self._blocks.keys(pool) if (entry := self._blocks.load(key)))
-        return next(space.free(space.intervals(pool), blocks), None) is not None
+        spans = space.intervals(pool)
+        keys = {key for key in self._keys(pool) if space.touches(spans, block_index(key))}
+        if space.block_count(spans) > len(keys):
+            return True
+        blocks = (block for key in keys if (block := self._load(key)) is not None)
+        return next(space.free(spans, blocks), None) is not None
+
+    def _load(self, key: str) -> Block | None:
+        entry = self._store.load(key)
+        if entry is None:
+            return None
+        if entry[0].key != key:
+            raise StoreError(f"the store has the block {entry[0].key!r} under the key {key!r}")
+        return entry[0]
+
+    def _load_all(self, where: Pool | str | None) -> Iterator[Block]:
+        for key in self._keys(where):
+            if (block := self._load(key)) is not None:
+                yield block
+
+    def _keys(self, where: Pool | str | None) -> Iterator[str]:
+        """Return the keys of blocks that may exist in a pool, a domain or the store, in order.
+
+        Of a pool, not only its range counts but its whole network: an owner's lease may lie
+        outside the range since the configuration changed.
+        """
+        if not isinstance(where, Pool):
+            yield from self._store.keys("" if where is None else domain_prefix(where))
+            return
+        version, whole = where.network.version, [(where.network.first, where.network.last)]
+        if space.block_count(whole) <= FEW_BLOCKS:
+            for index in space.block_indexes(whole):
+                yield block_key(where.domain, version, index)
+            return
+        for key in self._store.keys(domain_prefix(where.domain, version)):
+            if space.touches(whole, block_index(key)):
+                yield key
+
+    def _keys_of(self, owner: Owner, where: Pool | str | None) -> Iterator[str]:
+        """Return the keys of blocks that may have a lease of the owner."""
+        seek = getattr(self._store, "seek", None)
+        if seek is None:
+            yield from self._keys(where)
+            return
+        if not isinstance(where, Pool):
+            yield from sorted(seek("" if where is None else domain_prefix(where), owner))
+            return
+        whole = [(where.network.first, where.network.last)]
+        if space.block_count(whole) == 1:
+            yield from self._keys(where)
+            return
+        for key in sorted(seek(domain_prefix(where.domain, where.network.version), owner)):
+            if space.touches(whole, block_index(key)):
+                yield key
+
+
+def _key_of(domain: str, address: Address) -> str:
+    """Return the key of the block that holds an address."""
+    return block_key(domain, address.version, address.value >> BLOCK_BITS)
 
 
 def _random() -> float:
@@ -355,9 +523,11 @@ def open_ipam(
     """Open the store that a URL names and manage addresses in it.
 
     Args:
-        url: ``memory:``, ``file:FOLDER`` or a scheme of another package.
+        url: ``memory:``, ``file:FOLDER``, ``sqlite:///FILE``, ``postgresql://…``, ``kubernetes:``,
+            ``host-local:FOLDER`` or a scheme of another package.
         node: name of this node, written on leases.
-        picker: which free address to take; the lowest if not given.
+        picker: which free address to take from pools that name no picker; the one that is free
+            longest if not given.
         clock: seconds since the epoch.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from podnet.errors import InvalidConfigError
 
 if TYPE_CHECKING:
-    from podnet.ports import Store
+    from podnet.ports import Picker, Store
 
 PLUGINS = {
     "podnet": "podnet.engine.attach_verbs:AttachPlugin",
@@ -23,6 +23,7 @@ PLUGINS = {
     "whereabouts": "podnet.engine.ipam_verbs:IpamPlugin",
     "podnet-ipam": "podnet.engine.ipam_verbs:IpamPlugin",
     "static": "podnet.engine.ipam_verbs:IpamPlugin",
+    "host-local": "podnet.engine.host_local_verbs:HostLocalPlugin",
 }
 """CNI plugin types served in this process; ``podnet plugin install`` offers the same names."""
 
@@ -31,6 +32,7 @@ ROLES = {
     "podnet.engine.interface_verbs:InterfacePlugin": "interface",
     "podnet.engine.loopback_verbs:LoopbackPlugin": "interface",
     "podnet.engine.ipam_verbs:IpamPlugin": "ipam",
+    "podnet.engine.host_local_verbs:HostLocalPlugin": "ipam",
 }
 """Which lock a plugin's verbs take."""
 
@@ -40,8 +42,19 @@ ORDER = ("sandbox", "interface", "ipam")
 STORES = {
     "memory": "podnet.stores.memory:open",
     "file": "podnet.stores.file:open",
+    "kubernetes": "podnet.stores.crd:open",
+    "host-local": "podnet.stores.host_local:open",
 }
 """Schemes of store URLs; others are entry points of the group ``podnet.stores``."""
+
+PICKERS = {
+    "lowest": "podnet.ipam.pick:Lowest",
+    "round-robin": "podnet.ipam.pick:RoundRobin",
+    "longest-free": "podnet.ipam.pick:LongestFree",
+    "spread": "podnet.ipam.pick:Spread",
+    "sticky": "podnet.ipam.pick:Sticky",
+}
+"""Names of pickers; others are entry points of the group ``podnet.pickers``."""
 
 KERNEL = "podnet.kernel.sandbox:Kernel"
 DIRECTORY_SOURCE = "podnet.sources.directory:DirectorySource"
@@ -82,4 +95,24 @@ def open_store(url: str) -> Store:
     raise InvalidConfigError(
         f"store {url!r} cannot be opened: its scheme is none of {', '.join(STORES)} and of no "
         "installed package"
+    )
+
+
+def open_picker(name: str) -> Picker:
+    """Return a new picker of that name: one of podnet's, or an entry point that makes one.
+
+    Raises:
+        InvalidConfigError: no picker has that name.
+    """
+    if name in PICKERS:
+        picker: Picker = resolve(PICKERS[name])()
+        return picker
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="podnet.pickers", name=name):
+        found: Picker = entry.load()()
+        return found
+    raise InvalidConfigError(
+        f"picker {name!r} is unknown: it is none of {', '.join(PICKERS)} and of no installed "
+        "package"
     )

@@ -46,6 +46,8 @@ class Settings:
 
 
 _TEXTS = {"stateDir": "state_dir", "store": "store", "confDir": "conf_dir", "node": "node"}
+_FOLDERS = ("file", "host-local")
+_KUBECONFIGS = ("kubernetes", "whereabouts")
 _LISTS = {"networks": "networks", "binDirs": "bin_dirs"}
 
 
@@ -84,9 +86,15 @@ def load(environ: Mapping[str, str], **overrides: object) -> Settings:
 def absolute_store(url: str) -> str:
     """Return a store's URL that means the same in every working folder."""
     scheme, colon, folder = url.partition(":")
-    if scheme != "file" or not folder or folder.startswith("/"):
+    query = ""
+    if scheme in _KUBECONFIGS:
+        folder, mark, options = folder.partition("?")
+        query = mark + options
+    elif scheme not in _FOLDERS:
         return url
-    return f"{scheme}{colon}{os.path.abspath(folder)}"
+    if not folder or folder.startswith("/"):
+        return url
+    return f"{scheme}{colon}{os.path.abspath(folder)}{query}"
 
 
 def _read_file(path: str, *, required: bool) -> dict[str, object]:
@@ -144,7 +152,10 @@ def _paths(name: str, value: object) -> tuple[str, ...]:
         return ()
     if name == "store":
         scheme, _, folder = str(value).partition(":")
-        return (folder,) if scheme == "file" else ()
+        if scheme in _KUBECONFIGS:
+            folder = folder.partition("?")[0]
+            return (folder,) if folder else ()
+        return (folder,) if scheme in _FOLDERS else ()
     return (value,) if isinstance(value, str) else tuple(value)  # type: ignore[arg-type]  # texts, checked above
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from podnet.errors import PodnetError, PoolExhaustedError, StoreError
 from podnet.ipam import space
-from podnet.model.block import BLOCK_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from podnet.engine.blocks import Found
     from podnet.ipam.space import Interval
     from podnet.model.block import Block
     from podnet.model.lease import Lease
@@ -21,33 +20,35 @@ if TYPE_CHECKING:
 _NAMED_HOLDERS = 5
 
 
-def checked(value: int | None, spans: tuple[Interval, ...], found: Found) -> int | None:
-    """Let a picker's choice pass if it is free: a picker may be a stranger's."""
-    if value is None:
-        return None
-    block = found.blocks.get(value >> BLOCK_BITS)
-    held = block is not None and value - block[0].first in block[0].leases
-    if held or not space.covers(spans, value):
-        raise PodnetError(f"the picker chose {value:#x}, which is not free")
-    return value
+def not_free(value: int) -> PodnetError:
+    """Return the error of a picker that took what it was not offered; it may be a stranger's."""
+    return PodnetError(f"the picker chose {value:#x}, which is not free")
 
 
-def exhausted(pool: Pool, spans: tuple[Interval, ...], found: Found) -> PoolExhaustedError:
-    """Return the error that a full pool is told by: how many are held, and by whom."""
+def exhausted(
+    pool: Pool, spans: tuple[Interval, ...], blocks: Iterable[Block]
+) -> PoolExhaustedError:
+    """Return the error that a full pool is told by: how many are held, and by whom.
+
+    Args:
+        pool: the pool.
+        spans: every address it may hand out; all are held.
+        blocks: the pool's blocks; read until enough holders are known.
+    """
     size = space.size(spans)
-    holders = [
-        lease
-        for _, (block, _) in sorted(found.blocks.items())
+    holders = (
+        f"{lease.ip} by {lease.owner}"
+        for block in blocks
         for _, lease in sorted(block.leases.items())
         if space.covers(spans, lease.ip.value)
-    ]
-    named = ", ".join(f"{lease.ip} by {lease.owner}" for lease in holders[:_NAMED_HOLDERS])
-    more = len(holders) - _NAMED_HOLDERS
+    )
+    named = list(islice(holders, _NAMED_HOLDERS))
+    more = [f"and {size - len(named)} more"] if size > len(named) else []
     return PoolExhaustedError(
         f"pool {pool.name!r} has no free address: it has {size} and all are held"
         if size
         else f"pool {pool.name!r} has no address: its excludes leave none",
-        f"{named} and {more} more" if more > 0 else named,
+        " ".join([", ".join(named), *more]) if size else "",
     )
 
 

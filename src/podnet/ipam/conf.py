@@ -1,4 +1,4 @@
-"""Reading the ``ipam`` object of a network configuration: types whereabouts, podnet-ipam, static.
+"""Reading the ``ipam`` object of a network configuration, whatever its type.
 
 Mistakes are collected with their paths and raised together. Keys of whereabouts that steer its
 executables (kubeconfig, leader election, logs, node slices) pass unread: podnet has a store.
@@ -6,10 +6,21 @@ executables (kubeconfig, leader election, logs, node slices) pass unread: podnet
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
 
 from podnet.errors import InvalidConfigError
 from podnet.ipam import space
+from podnet.ipam.given import (
+    check_families,
+    hosts,
+    requested_texts,
+    routes_and_dns,
+    split,
+)
+from podnet.ipam.host_local import HOST_LOCAL, read_host_local
 from podnet.ipam.want import IpamWant
 from podnet.model.addresses import (
     Address,
@@ -19,9 +30,9 @@ from podnet.model.addresses import (
     parse_prefix,
     parse_span,
 )
-from podnet.model.pool import EDGES, INNER, STANDARD, Pool
+from podnet.model.pool import AUTO, EDGES, INNER, MODES, STANDARD, Pool
 from podnet.model.reader import Reader
-from podnet.model.result import DNS, IP, Route, read_result
+from podnet.model.result import IP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,9 +42,6 @@ if TYPE_CHECKING:
 WHEREABOUTS = "whereabouts"
 NATIVE = "podnet-ipam"
 STATIC = "static"
-
-# Versions whose result has room for one address of each family only.
-_ONE_PER_FAMILY = ("", "0.1.0", "0.2.0")
 
 
 def read_want(plugin: str, config: NetworkConfig, args: Mapping[str, str]) -> IpamWant:
@@ -85,13 +93,13 @@ def _read_whereabouts(ipam: Reader, config: NetworkConfig, args: Mapping[str, st
         if pool is not None:
             # The same network twice means two addresses, not the same one told twice.
             again = sum(each.network == pool.network for each in pools)
-            pools.append(pool if not again else _renamed(pool, f"{pool.name}#{again + 1}"))
+            pools.append(pool if not again else evolve(pool, name=f"{pool.name}#{again + 1}"))
     addresses = (*_addresses(ipam), *_args_addresses(ipam, args))
-    _check_count(ipam, config, addresses)
+    check_families(ipam, config, "addresses", [each.version for each in addresses])
     if not entries and not ipam.values("ipRanges") and not addresses:
         ipam.mistake("range", "is required where there is neither ipRanges nor addresses")
-    routes, dns = _read_routes_and_dns(ipam)
-    return IpamWant(pools=tuple(pools), addresses=addresses, routes=routes, dns=dns)
+    routes, dns = routes_and_dns(ipam)
+    return IpamWant(sets=pools, addresses=addresses, routes=routes, dns=dns)
 
 
 def _whereabouts_pool(
@@ -113,21 +121,9 @@ def _whereabouts_pool(
         "gateway": gateway if gateway and gateway.version == network.version else None,
         "domain": domain_of(network_name, None if unique else cidr),
         "edges": INNER,
+        "picker": "lowest",
     }
     return _build(entry, cidr, network, fields, {"first": "range_start", "last": "range_end"})
-
-
-def _renamed(pool: Pool, name: str) -> Pool:
-    return Pool(
-        name,
-        pool.network,
-        first=pool.first,
-        last=pool.last,
-        exclude=pool.exclude,
-        gateway=pool.gateway,
-        domain=pool.domain,
-        edges=pool.edges,
-    )
 
 
 def _read_native(ipam: Reader, config: NetworkConfig, args: Mapping[str, str]) -> IpamWant:
@@ -141,9 +137,9 @@ def _read_native(ipam: Reader, config: NetworkConfig, args: Mapping[str, str]) -
             ipam.mistake("pools", f"names the pool {each.name!r} twice")
         seen.add((each.domain, each.name))
     addresses = _addresses(ipam)
-    routes, dns = _read_routes_and_dns(ipam)
+    routes, dns = routes_and_dns(ipam)
     return IpamWant(
-        pools=tuple(pools),
+        sets=pools,
         addresses=addresses,
         routes=routes,
         dns=dns,
@@ -161,6 +157,9 @@ def _native_pool(entry: Reader) -> Pool | None:
         "reserved": _spans(entry, "reserved"),
         "domain": entry.string("domain") or None,
         "edges": entry.choice("edges", EDGES, STANDARD),
+        "picker": entry.string("picker"),
+        "cool_down": entry.integer("coolDown", minimum=0),
+        "mode": entry.choice("mode", MODES, AUTO),
     }
     if network is None:
         return None
@@ -188,17 +187,15 @@ def _build(
 
 def _read_static(ipam: Reader, config: NetworkConfig, args: Mapping[str, str]) -> IpamWant:
     # What replaces an earlier source also spares it from being read (static/main.go).
-    runtime = _texts(Reader(config.runtime_config, "runtimeConfig", ipam.mistakes), "ips")
-    cni = Reader(config.args, "args", ipam.mistakes).section("cni")
-    asked = runtime or _texts(cni, "ips")
-    if asked:
-        where = "runtimeConfig.ips" if runtime else "args.cni.ips"
-        what = "an entry in the 'ips' field is NOT in CIDR notation, got: '{}'"
-        addresses = _cidrs(ipam, where, asked, what)
+    what = "an entry in the 'ips' field is NOT in CIDR notation, got: '{}'"
+    for where, texts in islice(requested_texts(ipam, config, args), 2):
+        if texts:
+            addresses = _cidrs(ipam, where, texts, what)
+            break
     else:
         addresses = (*_addresses(ipam), *_args_addresses(ipam, args))
-    _check_count(ipam, config, addresses)
-    routes, dns = _read_routes_and_dns(ipam)
+    check_families(ipam, config, "addresses", [each.version for each in addresses])
+    routes, dns = routes_and_dns(ipam)
     return IpamWant(addresses=addresses, routes=routes, dns=dns)
 
 
@@ -206,11 +203,8 @@ _READERS: dict[str, Callable[[Reader, NetworkConfig, Mapping[str, str]], IpamWan
     WHEREABOUTS: _read_whereabouts,
     NATIVE: _read_native,
     STATIC: _read_static,
+    HOST_LOCAL: read_host_local,
 }
-
-
-def _texts(reader: Reader, key: str) -> tuple[str, ...]:
-    return tuple(text for text in reader.strings(key) if text)
 
 
 def _addresses(ipam: Reader) -> tuple[IP, ...]:
@@ -231,9 +225,9 @@ def _addresses(ipam: Reader) -> tuple[IP, ...]:
 def _args_addresses(ipam: Reader, args: Mapping[str, str]) -> tuple[IP, ...]:
     """Return the addresses of ``CNI_ARGS``: ``IP`` with the ``GATEWAY`` in each one's subnet."""
     what = "the 'ip' field is expected to be in CIDR notation, got: '{}'"
-    found = _cidrs(ipam, "CNI_ARGS.IP", _split(args.get("IP", "")), what)
+    found = _cidrs(ipam, "CNI_ARGS.IP", split(args.get("IP", "")), what)
     gateways = []
-    for text in _split(args.get("GATEWAY", "")):
+    for text in split(args.get("GATEWAY", "")):
         try:
             gateways.append(parse_address(text))
         except ValueError:
@@ -260,47 +254,10 @@ def _requested(ipam: Reader, config: NetworkConfig, args: Mapping[str, str]) -> 
     CNI CONVENTIONS.md: capability arguments, then ``args``; ``CNI_ARGS`` is deprecated and is
     ignored where another says the same.
     """
-    runtime = Reader(config.runtime_config, "runtimeConfig", ipam.mistakes)
-    cni = Reader(config.args, "args", ipam.mistakes).section("cni")
-    sources = (
-        ("runtimeConfig.ips", _texts(runtime, "ips")),
-        ("args.cni.ips", _texts(cni, "ips")),
-        ("CNI_ARGS.IP", _split(args.get("IP", ""))),
-    )
-    for where, texts in sources:
+    for where, texts in tuple(requested_texts(ipam, config, args)):
         if texts:
-            return tuple(
-                address for text in texts if (address := _host(ipam, where, text)) is not None
-            )
+            return hosts(ipam, where, texts)
     return ()
-
-
-def _host(ipam: Reader, where: str, text: str) -> Address | None:
-    try:
-        return parse_prefix(text).address if "/" in text else parse_address(text)
-    except ValueError as error:
-        ipam.mistakes.append((where, str(error)))
-        return None
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _check_count(ipam: Reader, config: NetworkConfig, addresses: tuple[IP, ...]) -> None:
-    versions = [each.version for each in addresses]
-    crowded = versions.count(4) > 1 or versions.count(6) > 1
-    if crowded and config.cni_version in _ONE_PER_FAMILY:
-        ipam.mistake(
-            "addresses",
-            f"CNI version {config.cni_version} does not support more than 1 address per family",
-        )
-
-
-def _read_routes_and_dns(ipam: Reader) -> tuple[tuple[Route, ...], DNS]:
-    part = {key: ipam.value(key) for key in ("routes", "dns")}
-    result = read_result(Reader(part, ipam.path, ipam.mistakes), "1.1.0")
-    return result.routes, result.dns
 
 
 def _spans(entry: Reader, key: str, prefix: str = "") -> tuple[Span, ...]:

@@ -11,18 +11,27 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from podnet.model.addresses import Address
-from podnet.model.block import BLOCK_SIZE, Block
+from podnet.model.block import BLOCK_SIZE
 from podnet.model.lease import Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
+    from podnet.model.block import Block
     from podnet.model.lease import Owner
     from podnet.model.pool import Pool
 
 
 def grant(
-    block: Block, value: int, pool: Pool, owner: Owner, *, node: str, network: str, now: float
+    block: Block,
+    value: int,
+    pool: Pool,
+    owner: Owner,
+    *,
+    node: str,
+    network: str,
+    now: float,
+    claim: str = "",
 ) -> tuple[Block, Lease]:
     """Give a free address of the block to an owner.
 
@@ -34,6 +43,7 @@ def grant(
         node: node the owner runs on.
         network: CNI network it is for.
         now: seconds since the epoch.
+        claim: what keeps the address beyond any container; empty for a usual lease.
     """
     lease = Lease(
         domain=block.domain,
@@ -45,8 +55,9 @@ def grant(
         network=network,
         since=now,
         sequence=block.sequence + 1,
+        claim=claim,
     )
-    return _with(block, {value % BLOCK_SIZE: lease}, block.sequence + 1), lease
+    return _with(block, value % BLOCK_SIZE, lease), lease
 
 
 def find(block: Block, pool: str, owner: Owner) -> Lease | None:
@@ -60,7 +71,7 @@ def find(block: Block, pool: str, owner: Owner) -> Lease | None:
     # No calls in here: this loop sees every lease of a pool at every request.
     for lease in block.leases.values():
         held_by = lease.owner
-        if held_by.ifname == ifname and lease.pool == pool:
+        if held_by.ifname == ifname and lease.pool in (pool, ""):
             if held_by.container_id == container:
                 return lease
             if uid and held_by.pod_uid == uid:
@@ -80,67 +91,105 @@ def renew(
         return block, lease
     sequence = block.sequence + 1
     renewed = evolve(lease, owner=owner, node=node, network=network, sequence=sequence)
-    return _with(block, {lease.ip.value % BLOCK_SIZE: renewed}, sequence), renewed
+    return _with(block, lease.ip.value % BLOCK_SIZE, renewed), renewed
 
 
 def revoke(
-    block: Block, owner: Owner, *, pool: str | None = None, network: str | None = None
+    block: Block,
+    owner: Owner,
+    *,
+    pool: str | None = None,
+    network: str | None = None,
+    now: float = 0.0,
 ) -> tuple[Block, tuple[Lease, ...]]:
     """Take away the leases of one attachment: container id and interface name decide.
 
     Args:
         block: where to look.
         owner: whose leases; pod fields do not matter.
-        pool: only leases of the pool of that name.
+        pool: only leases of the pool of that name, or of no known pool.
         network: only leases for that CNI network.
+        now: seconds since the epoch; the addresses are free since then.
     """
-    return _without(
-        block,
-        lambda lease: (
-            lease.owner.key == owner.key
-            and pool in (None, lease.pool)
-            and network in (None, lease.network)
-        ),
-    )
+    container, ifname = owner.container_id, owner.ifname
+    gone = [
+        offset
+        for offset, lease in block.leases.items()
+        if lease.owner.container_id == container
+        and lease.owner.ifname == ifname
+        and (pool is None or lease.pool in (pool, ""))
+        and network in (None, lease.network)
+    ]
+    return _without(block, gone, now)
 
 
-def end(block: Block, grant: Lease) -> tuple[Block, tuple[Lease, ...]]:
+def end(block: Block, grant: Lease, *, now: float = 0.0) -> tuple[Block, tuple[Lease, ...]]:
     """Take away one grant; a later one of the same address, even to the same owner, stays."""
-    return _without(
-        block,
-        lambda lease: (
-            (lease.ip, lease.sequence, lease.owner.key)
-            == (grant.ip, grant.sequence, grant.owner.key)
-        ),
-    )
+    offset = grant.ip.value % BLOCK_SIZE
+    lease = block.leases.get(offset)
+    if lease is None or (lease.ip, lease.sequence, lease.owner.key) != (
+        grant.ip,
+        grant.sequence,
+        grant.owner.key,
+    ):
+        return block, ()
+    return _without(block, [offset], now)
 
 
 def sweep(
-    block: Block, *, network: str, node: str, valid: Collection[tuple[str, str]]
+    block: Block,
+    *,
+    network: str,
+    node: str,
+    valid: Collection[tuple[str, str]],
+    now: float = 0.0,
 ) -> tuple[Block, tuple[Lease, ...]]:
     """Take away one node's leases for one network whose attachments are gone (CNI GC).
 
     Args:
         block: where to look.
         network: CNI network.
-        node: leases of other nodes stay: a runtime knows its own node's attachments only.
+        node: leases of other nodes stay: a runtime knows its own node's attachments only. So do
+            those that a claim keeps.
         valid: container id and interface name of each attachment that lives.
+        now: seconds since the epoch; the addresses are free since then.
     """
-    return _without(
-        block,
-        lambda lease: (
-            lease.network == network and lease.node == node and lease.owner.key not in valid
-        ),
-    )
+    gone = [
+        offset
+        for offset, lease in block.leases.items()
+        if lease.network == network
+        and lease.node == node
+        and not lease.claim
+        and lease.owner.key not in valid
+    ]
+    return _without(block, gone, now)
 
 
-def _with(block: Block, leases: dict[int, Lease], sequence: int) -> Block:
-    return evolve(block, leases={**block.leases, **leases}, sequence=sequence)
+def resting(block: Block, since: float) -> int:
+    """Return the free offsets that were released after ``since``, as bits."""
+    bits = 0
+    for offset, when in block.freed.items():
+        if when > since:
+            bits |= 1 << offset
+    return bits
 
 
-def _without(block: Block, gone: Callable[[Lease], bool]) -> tuple[Block, tuple[Lease, ...]]:
-    removed = {offset: lease for offset, lease in block.leases.items() if gone(lease)}
-    if not removed:
+def _with(block: Block, offset: int, lease: Lease) -> Block:
+    leases = dict(block.leases)
+    leases[offset] = lease
+    freed = block.freed
+    if offset in freed:
+        freed = {each: when for each, when in freed.items() if each != offset}
+    return block.changed(leases, freed, lease.sequence, block.taken | 1 << offset)
+
+
+def _without(block: Block, gone: list[int], now: float) -> tuple[Block, tuple[Lease, ...]]:
+    if not gone:
         return block, ()
-    kept = {offset: lease for offset, lease in block.leases.items() if offset not in removed}
-    return evolve(block, leases=kept), tuple(removed[offset] for offset in sorted(removed))
+    leases, taken = dict(block.leases), block.taken
+    for offset in gone:
+        del leases[offset]
+        taken &= ~(1 << offset)
+    freed = {**block.freed, **dict.fromkeys(gone, now)}
+    removed = tuple(block.leases[offset] for offset in sorted(gone))
+    return block.changed(leases, freed, block.sequence, taken), removed

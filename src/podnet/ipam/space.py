@@ -15,8 +15,9 @@ from podnet.model.block import BLOCK_BITS, BLOCK_SIZE
 from podnet.model.pool import INNER, STANDARD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from podnet.ipam.runs import Runs
     from podnet.model.addresses import Address, Prefix
     from podnet.model.block import Block
     from podnet.model.pool import Pool
@@ -132,15 +133,117 @@ def touches(spans: Sequence[Interval], index: int) -> bool:
     return at < len(spans) and spans[at][0] < low + BLOCK_SIZE
 
 
-def free(spans: Iterable[Interval], blocks: Iterable[Block]) -> Iterator[Interval]:
+def free(spans: Sequence[Interval], blocks: Iterable[Block]) -> Iterator[Interval]:
     """Return the free addresses as ascending intervals, those of unknown blocks included.
 
     Args:
         spans: what the pool may hand out.
-        blocks: the existing blocks in ascending order; read only as far as the caller reads.
+        blocks: the existing blocks.
     """
-    held = ((b.first + offset,) * 2 for b in blocks for offset in sorted(b.leases))
-    return subtract(spans, held)
+    taken = {block.index: block.taken for block in blocks}
+    return iter(Free(spans, taken, sorted(taken)))
+
+
+class Free:
+    """The free addresses of a pool, read as far as somebody asks.
+
+    Iterating gives ascending inclusive intervals that do not overlap; two may touch.
+    """
+
+    def __init__(
+        self,
+        spans: Sequence[Interval],
+        taken: Mapping[int, int],
+        order: Sequence[int],
+        full: Runs | None = None,
+    ) -> None:
+        """Take what is known; it is not copied and must stay as it is while this is in use.
+
+        Args:
+            spans: what the pool may hand out, ascending and apart.
+            taken: index of a block to its held offsets as bits; a block that is absent is free.
+            order: the keys of ``taken``, ascending.
+            full: indexes of blocks that are known to have no free address of the spans. A block
+                of ``order`` that turns out to be so is added.
+        """
+        self._spans = spans
+        self._taken = taken
+        self._order = order
+        self._full = full
+
+    def __iter__(self) -> Iterator[Interval]:
+        return self.after(0)
+
+    def after(self, value: int) -> Iterator[Interval]:
+        """Return the same, but from the number ``value`` upward."""
+        spans = self._spans
+        for at in range(bisect_left(spans, value, key=lambda span: span[1]), len(spans)):
+            low, high = max(spans[at][0], value), spans[at][1]
+            if self._full is None or not self._full:
+                yield from self._between(low, high)
+                continue
+            for first, last in list(self._full.starting(low >> BLOCK_BITS)):
+                start, end = first << BLOCK_BITS, ((last + 1) << BLOCK_BITS) - 1
+                if start > high:
+                    break
+                if start > low:
+                    yield from self._between(low, start - 1)
+                low = max(low, end + 1)
+            if low <= high:
+                yield from self._between(low, high)
+
+    def known(self) -> Iterator[Interval]:
+        """Return what is free in blocks that exist, ascending."""
+        for index in self._order:
+            low = index << BLOCK_BITS
+            for first, last in clipped(self._spans, low, low + BLOCK_SIZE - 1):
+                yield from _holes(low, self._taken[index], first, last)
+
+    def _between(self, low: int, high: int) -> Iterator[Interval]:
+        order, last_index = self._order, high >> BLOCK_BITS
+        at = bisect_left(order, low >> BLOCK_BITS)
+        while at < len(order) and (index := order[at]) <= last_index:
+            first = index << BLOCK_BITS
+            if low < first:
+                yield low, first - 1
+            low, end = max(low, first), first + BLOCK_SIZE - 1
+            holes = _holes(first, self._taken[index], low, min(high, end))
+            hole = next(holes, None)
+            if hole is not None:
+                yield hole
+                yield from holes
+            elif self._full is not None and self._spent(index):
+                self._full.add(index)
+            low = end + 1
+            at += 1
+        if low <= high:
+            yield low, high
+
+    def _spent(self, index: int) -> bool:
+        low = index << BLOCK_BITS
+        return not any(
+            next(_holes(low, self._taken[index], first, last), None)
+            for first, last in clipped(self._spans, low, low + BLOCK_SIZE - 1)
+        )
+
+
+def clipped(spans: Sequence[Interval], low: int, high: int) -> Iterator[Interval]:
+    """Return the parts of ascending intervals between two addresses, both included."""
+    for at in range(bisect_left(spans, low, key=lambda span: span[1]), len(spans)):
+        if spans[at][0] > high:
+            return
+        yield max(low, spans[at][0]), min(high, spans[at][1])
+
+
+def _holes(first: int, taken: int, low: int, high: int) -> Iterator[Interval]:
+    """Return the runs of zero bits of ``taken`` between two addresses of one block."""
+    rest = ~taken & ((1 << (high - first + 1)) - 1) & (-1 << (low - first))
+    while rest:
+        start = (rest & -rest).bit_length() - 1
+        beyond = rest >> start
+        length = (~beyond & (beyond + 1)).bit_length() - 1
+        yield first + start, first + start + length - 1
+        rest = beyond >> length << (start + length)
 
 
 def why_not(pool: Pool, address: Address) -> str | None:

@@ -106,6 +106,9 @@ class Prefix:
         return netaddr.IPNetwork((self.address.value, self.length), version=self.version)
 
 
+_OCTETS = {str(octet): octet for octet in range(256)}
+
+
 def parse_address(value: AddressLike | Address) -> Address:
     """Return an address of text, ``ipaddress`` or netaddr value.
 
@@ -115,6 +118,10 @@ def parse_address(value: AddressLike | Address) -> Address:
     if isinstance(value, Address):
         return value
     if isinstance(value, str):
+        parts = value.split(".")
+        if len(parts) == 4 and all(map(_OCTETS.__contains__, parts)):  # half of ipaddress's time
+            a, b, c, d = map(_OCTETS.__getitem__, parts)
+            return Address(4, a << 24 | b << 16 | c << 8 | d)
         if "%" in value:  # a zone names an interface of one host; no CNI field has room for it
             raise ValueError(f"{value!r} is not an IP address: it has a zone")
         try:

@@ -1,15 +1,16 @@
-"""Blocks: what a store keeps, 256 neighbouring addresses each, and the keys it keeps them by.
+"""Blocks: what a store keeps, 512 neighbouring addresses each, and the keys it keeps them by.
 
 Address space is cut on one absolute grid: block ``n`` of a collision domain holds the addresses
-``n * 256`` to ``n * 256 + 255`` of that domain, whatever pool they are handed out from. Pools that
+``n * 512`` to ``n * 512 + 511`` of that domain, whatever pool they are handed out from. Pools that
 overlap inside one domain therefore meet in the same blocks, so that an address can be held once
 only, and no second record (whereabouts' reservation objects) has to agree with the first.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import field, frozen
 
@@ -21,35 +22,93 @@ from podnet.model.lease import Lease
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-BLOCK_BITS = 8
+BLOCK_BITS = 9
+"""Addresses of a block as a power of two; docs/explanation/ipam.md tells how it was chosen."""
 BLOCK_SIZE = 1 << BLOCK_BITS
+
+T = TypeVar("T")
 
 _FORMAT = 1
 _LONGEST_DOMAIN = 128
 
 
-def _read_only(leases: Mapping[int, Lease]) -> Mapping[int, Lease]:
-    return leases if isinstance(leases, MappingProxyType) else MappingProxyType(dict(leases))
+def _read_only(mapping: Mapping[int, T]) -> Mapping[int, T]:
+    return mapping if isinstance(mapping, MappingProxyType) else MappingProxyType(dict(mapping))
+
+
+# attrs takes the type of an argument from its converter, and cannot see what a T stands for.
+def _leases(mapping: Mapping[int, Lease]) -> Mapping[int, Lease]:
+    return _read_only(mapping)
+
+
+def _times(mapping: Mapping[int, float]) -> Mapping[int, float]:
+    return _read_only(mapping)
 
 
 @frozen(kw_only=True)
 class Block:
-    """256 neighbouring addresses of one domain: what a store loads and swaps.
+    """512 neighbouring addresses of one domain: what a store loads and swaps.
 
     Attributes:
         domain: collision domain.
         version: 4 or 6.
-        index: the addresses without their last eight bits.
+        index: the addresses without their last ``BLOCK_BITS`` bits.
         leases: offset in the block to the lease on that address; cannot be written to.
         sequence: number of the last grant in this block; it never goes back, which is why a block
             that became empty is kept.
+        freed: offset to the time of its release, in seconds since the epoch, of addresses that are
+            free now and were held before; cannot be written to. What is absent was never held, or
+            that is forgotten.
+        holder: node that alone hands addresses out of it (owned mode); empty if all nodes may.
+            What the store has of a held block may be behind what the holder has on its own disk.
+        recalled: another node asks the holder to give the block back.
     """
 
     domain: str
     version: int
     index: int
-    leases: Mapping[int, Lease] = field(factory=dict, converter=_read_only)
+    leases: Mapping[int, Lease] = field(factory=dict, converter=_leases)
     sequence: int = 0
+    freed: Mapping[int, float] = field(factory=dict, converter=_times)
+    holder: str = ""
+    recalled: bool = False
+    _taken: int | None = field(default=None, init=False, eq=False, repr=False)
+
+    @property
+    def taken(self) -> int:
+        """The offsets that are held, as bits: offset 3 is ``1 << 3``."""
+        taken = self._taken
+        if taken is None:
+            taken = 0
+            for offset in self.leases:
+                taken |= 1 << offset
+            # A value that is worked out once; the block stays what it is.
+            object.__setattr__(self, "_taken", taken)
+        return taken
+
+    def changed(
+        self, leases: dict[int, Lease], freed: Mapping[int, float], sequence: int, taken: int
+    ) -> Block:
+        """Return the block with other leases.
+
+        Args:
+            leases: becomes the block's own: the caller must not write to it again.
+            freed: as above.
+            sequence: number of the last grant.
+            taken: the keys of ``leases`` as bits; not verified.
+        """
+        block = Block(
+            domain=self.domain,
+            version=self.version,
+            index=self.index,
+            leases=MappingProxyType(leases),
+            sequence=sequence,
+            freed=freed,
+            holder=self.holder,
+            recalled=self.recalled,
+        )
+        object.__setattr__(block, "_taken", taken)
+        return block
 
     @property
     def key(self) -> str:
@@ -69,6 +128,9 @@ class Block:
             "version": self.version,
             "index": self.index,
             "sequence": self.sequence,
+            "freed": [[offset, when] for offset, when in sorted(self.freed.items())],
+            "holder": self.holder,
+            "recalled": self.recalled,
         }
 
     def to_document(self) -> dict[str, object]:
@@ -116,7 +178,31 @@ class Block:
             if lease.sequence > sequence:
                 raise DecodingError(f"block: the sequence of {lease.ip} is above the block's")
             by_offset[offset] = lease
-        return cls(domain=domain, version=version, index=index, leases=by_offset, sequence=sequence)
+        freed = _read_freed(top.array("freed"))
+        if both := sorted(freed.keys() & by_offset.keys()):
+            raise DecodingError(f"block.freed: offset {both[0]} is held")
+        return cls(
+            domain=domain,
+            version=version,
+            index=index,
+            leases=by_offset,
+            sequence=sequence,
+            freed=freed,
+            holder=top.text("holder"),
+            recalled=top.truth("recalled"),
+        )
+
+
+def _read_freed(entries: list[object]) -> dict[int, float]:
+    freed: dict[int, float] = {}
+    for n, entry in enumerate(entries):
+        pair = entry if isinstance(entry, list) and len(entry) == 2 else [None, None]
+        row = Fields(dict(zip(("offset", "when"), pair, strict=True)), f"block.freed[{n}]")
+        offset = row.number("offset", BLOCK_SIZE - 1)
+        if offset in freed:
+            raise DecodingError(f"block.freed[{n}]: offset {offset} is told twice")
+        freed[offset] = row.seconds("when")
+    return freed
 
 
 def domain_prefix(domain: str, version: int | None = None) -> str:
@@ -126,7 +212,7 @@ def domain_prefix(domain: str, version: int | None = None) -> str:
 
 def block_key(domain: str, version: int, index: int) -> str:
     """Return the key of a block; keys of one domain and family sort like their addresses."""
-    digits = (BITS[version] - BLOCK_BITS) // 4
+    digits = -(-(BITS[version] - BLOCK_BITS) // 4)
     return f"{domain_prefix(domain, version)}{index:0{digits}x}"
 
 
@@ -142,6 +228,46 @@ def block_index(key: str) -> int:
         raise DecodingError(f"{key!r} is no block's key") from None
 
 
+def key_parts(key: str) -> tuple[str, int, int] | None:
+    """Return domain, IP version and index of a key that ``block_key`` made; None for others.
+
+    A domain too long to be had back from its key makes None, too.
+    """
+    part, _, rest = key.partition("/")
+    version, _, digits = rest.partition("/")
+    domain = _domain_of(part)
+    if domain is None or version not in ("4", "6"):
+        return None
+    try:
+        index = int(digits, 16)
+    except ValueError:
+        return None
+    if not 0 <= index < 1 << (BITS[int(version)] - BLOCK_BITS):
+        return None
+    return (domain, int(version), index) if block_key(domain, int(version), index) == key else None
+
+
+def _domain_of(part: str) -> str | None:
+    raw = bytearray()
+    at = 0
+    while at < len(part):
+        if part.startswith("--", at):
+            try:
+                raw += bytes.fromhex(part[at + 2 : at + 4])
+            except ValueError:
+                return None
+            at += 4
+        else:
+            raw += part[at].encode("utf-8", "surrogatepass")
+            at += 1
+    try:
+        domain = raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
+    return domain if domain and _safe_part(domain) == part else None
+
+
+@lru_cache(maxsize=256)
 def _safe_part(text: str) -> str:
     """Return a text that differs for every ``text`` and is safe in all media of stores.
 

@@ -36,6 +36,13 @@ class Fields:
             raise self._refuse(key, "whole number in range")
         return value
 
+    def truth(self, key: str) -> bool:
+        """Return true or false."""
+        value = self._value.get(key)
+        if not isinstance(value, bool):
+            raise self._refuse(key, "true or false")
+        return value
+
     def seconds(self, key: str) -> float:
         """Return a finite number."""
         value = self._value.get(key)

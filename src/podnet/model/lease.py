@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import netaddr
 
 _OWNER_KEYS = ("container", "ifname", "namespace", "pod", "uid")
+_KEYS = ("ip", "length", "pool", *_OWNER_KEYS, "node", "network", "since", "sequence", "claim")
+# Any finite time; a bound is compared faster than finiteness is asked.
+_YEARS = 1e300
 
 
 @frozen
@@ -60,6 +63,9 @@ class Lease:
         network: name of the CNI network it is for; empty outside CNI.
         since: when it was granted, in seconds since the epoch.
         sequence: number of the grant; never the same for two grants of one address.
+        claim: what keeps the address beyond the life of any container, such as the IPAMClaim
+            ``namespace/name`` or an administrator's reservation; neither GC nor reconciliation
+            takes such a lease. Empty for the usual lease, which lives as long as its container.
     """
 
     domain: str
@@ -71,6 +77,7 @@ class Lease:
     network: str = ""
     since: float = 0.0
     sequence: int = 0
+    claim: str = ""
 
     @property
     def address(self) -> netaddr.IPAddress:
@@ -102,6 +109,7 @@ class Lease:
             "network": self.network,
             "since": self.since,
             "sequence": self.sequence,
+            "claim": self.claim,
         }
 
     @classmethod
@@ -116,6 +124,9 @@ class Lease:
         Raises:
             DecodingError: it is no lease; the message names the place.
         """
+        lease = _quickly(cls, document, domain)
+        if lease is not None:
+            return lease
         entry = Fields(document, where)
         try:
             ip = parse_address(entry.text("ip"))
@@ -132,4 +143,42 @@ class Lease:
             network=entry.text("network"),
             since=entry.seconds("since"),
             sequence=entry.number("sequence"),
+            claim=entry.text("claim"),
         )
+
+
+def _quickly(cls: type[Lease], document: object, domain: str) -> Lease | None:
+    """Return the lease if nothing is wrong with it, at a third of the price; else None.
+
+    A process that opens a large pool reads a million of them.
+    """
+    try:
+        assert type(document) is dict
+        ip, length, pool, *owner, node, network, since, sequence, claim = map(
+            document.__getitem__, _KEYS
+        )
+        if not (
+            {*map(type, owner), type(pool), type(node), type(network), type(claim)} == {str}
+            and type(length) is int is type(sequence)
+            and type(since) is float
+            and -_YEARS < since < _YEARS
+            and sequence >= 0
+        ):
+            return None
+        address = parse_address(ip)
+        if not 0 <= length <= BITS[address.version]:
+            return None
+    except (KeyError, ValueError, TypeError, AssertionError):
+        return None
+    return cls(
+        domain=domain,
+        pool=pool,
+        ip=address,
+        length=length,
+        owner=Owner(*owner),
+        node=node,
+        network=network,
+        since=since,
+        sequence=sequence,
+        claim=claim,
+    )

@@ -20,6 +20,12 @@ INNER = "inner"
 ALL = "all"
 EDGES = (STANDARD, INNER, ALL)
 
+# Modes: who hands out of a pool's blocks.
+AUTO = "auto"
+SHARED = "shared"
+OWNED = "owned"
+MODES = (AUTO, SHARED, OWNED)
+
 
 @frozen(init=False)
 class Pool:
@@ -40,6 +46,14 @@ class Pool:
             subnet-router anycast address, RFC 4291 2.6.1). ``inner``: neither the lowest nor the
             highest address in both families, networks without others refused, as whereabouts.
             ``all``: every address.
+        picker: name of the strategy that takes one of the free addresses: ``lowest``,
+            ``round-robin``, ``longest-free``, ``spread``, ``sticky``, or one that another package
+            offers; empty leaves it to whoever allocates.
+        cool_down: seconds that a released address rests before it is handed out again; one that
+            rests is handed out nevertheless when no other is free.
+        mode: ``shared``: any node swaps any block. ``owned``: a node takes a block for itself and
+            hands out of it without asking the store. ``auto``: by the pool's size, where the
+            process is one that can own blocks.
     """
 
     name: str
@@ -51,6 +65,9 @@ class Pool:
     reserved: tuple[Span, ...]
     domain: str
     edges: str
+    picker: str
+    cool_down: float
+    mode: str
 
     def __init__(  # noqa: PLR0913 - the vocabulary of pools, all by name
         self,
@@ -64,6 +81,9 @@ class Pool:
         reserved: Iterable[SpanLike] = (),
         domain: str | None = None,
         edges: str = STANDARD,
+        picker: str = "",
+        cool_down: float = 0.0,
+        mode: str = AUTO,
     ) -> None:
         """Parse every part; ``domain`` is the pool's name if not given.
 
@@ -81,6 +101,9 @@ class Pool:
             "reserved": mistakes.read_all("reserved", reserved),
             "domain": name if domain is None else domain,
             "edges": edges,
+            "picker": picker,
+            "cool_down": cool_down,
+            "mode": mode,
         }
         if network is None:
             mistakes.found.append(("network", "is required"))
@@ -93,6 +116,10 @@ class Pool:
             mistakes.found.append(("domain", "is empty"))
         if edges not in EDGES:
             mistakes.found.append(("edges", f"{edges!r} is none of {', '.join(EDGES)}"))
+        if not 0 <= cool_down < float("inf"):
+            mistakes.found.append(("cool_down", f"{cool_down!r} is no number of seconds"))
+        if mode not in MODES:
+            mistakes.found.append(("mode", f"{mode!r} is none of {', '.join(MODES)}"))
         if mistakes.found:
             raise InvalidConfigError(f"pool {name!r} cannot be", tuple(mistakes.found))
         self.__attrs_init__(**fields)

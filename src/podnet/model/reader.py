@@ -216,6 +216,10 @@ class Reader:
             self.mistake(key, f"{what}, is {short(text)}" if text else what)
         return text
 
+    def file_path(self, key: str) -> str:
+        """Return a path or an empty text; no system call takes one with a NUL in it."""
+        return self.checked(key, lambda text: "has a NUL character" if "\0" in text else "")
+
     def finish(self, msg: str = INVALID) -> None:
         """Raise all mistakes found so far, anywhere in the document, if there are any.
 

@@ -1,10 +1,11 @@
 """A store in a folder of one host: a file for each block, shared by processes and threads.
 
-Layout: ``<folder>/<first part of the key>/<rest of the key>.block``, names made safe, and a file
-``.lock`` in each sub-folder that writers of it take. A block's file has lines of JSON: a header
-with version, key and a checksum of the rest, then the block without its leases, then one line for
-each lease. The version is random: it never comes back, and a reader that knows the block of a
-version need not decode it again, nor the lines that an earlier version had already.
+Layout: ``<folder>/<first part of the key>/<rest of the key>.block``, names made safe, and in each
+sub-folder a file ``.lock`` that writers of it take, and one ``.changes`` in which they tell what
+they change. A block's file has lines of JSON: a header with version, key and a checksum of the
+rest, then the block without its leases, then one line for each lease. The version is random: it
+never comes back, and a reader that knows the block of a version need not decode it again, nor the
+lines that an earlier version had already.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from podnet import disk
 from podnet.errors import DecodingError, InvalidConfigError, IOFailureError, StoreError
 from podnet.model.block import Block
 from podnet.model.lease import Lease
+from podnet.stores.file_index import ChangeLog, FolderIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from podnet.model.lease import Owner
+
 _ENDING = ".block"
 # The file of a key without "/": a name that disk.safe_name makes of no text.
 _NO_REST = "%%" + _ENDING
-_KNOWN_BLOCKS = 4096
+_KNOWN_BLOCKS = 64
 
 
 @frozen
@@ -44,9 +48,14 @@ def _decode(version: str, body: bytes, before: _Known | None) -> _Known:
     head = json.loads(head_line)
     domain = str(head.get("domain")) if isinstance(head, dict) else ""
     earlier = before.lines if before is not None and before.block.domain == domain else {}
+    fresh = [line for line in lease_lines if line not in earlier]
+    # One call of the parser for all of them.
+    documents = json.loads(b"[" + b",".join(fresh) + b"]")
+    if len(documents) != len(fresh):
+        raise DecodingError("block: a line is not one lease")
+    read = iter(documents)
     lines = {
-        line: earlier.get(line) or Lease.from_document(json.loads(line), domain)
-        for line in lease_lines
+        line: earlier.get(line) or Lease.from_document(next(read), domain) for line in lease_lines
     }
     if len(lines) != len(lease_lines):
         raise DecodingError("block: a lease is told twice")
@@ -86,6 +95,7 @@ class FileStore:
         self._durable = durable
         self._timeout = timeout
         self._known: dict[str, _Known] = {}
+        self._indexes: dict[str, FolderIndex] = {}
         try:
             disk.make_private_dir(self._folder)
         except IOFailureError as error:
@@ -139,10 +149,22 @@ class FileStore:
         current = None if data is None else self._open_envelope(path, key, data)[0]
         if current != expected:
             return False
+        if new is None and current is None:
+            return True
+        folder, name = os.path.split(path)
+        log = ChangeLog(folder)
+        log.begin(name)
+        try:
+            self._replace(key, path, new, current)
+        finally:
+            log.end(name)
+        return True
+
+    def _replace(self, key: str, path: str, new: Block | None, current: str | None) -> None:
         if new is None:
             disk.remove(path, durable=self._durable)
             self._known.pop(key, None)
-            return True
+            return
         if current is None:
             # All writers of the folder hold its lock: a temporary file seen here is nobody's.
             disk.sweep_temporary(os.path.dirname(path), older=0)
@@ -152,7 +174,6 @@ class FileStore:
         data = json.dumps(header).encode() + b"\n" + body
         disk.write_atomic(path, data, durable=self._durable, alone=True)
         self._remember(key, known)
-        return True
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Return the keys that start with ``prefix``, in order.
@@ -168,9 +189,35 @@ class FileStore:
             raise StoreError(error.msg) from error
         return iter(sorted(key for key in found if key.startswith(prefix)))
 
+    def seek(self, prefix: str, owner: Owner) -> Iterator[str]:
+        """Return the keys under ``prefix`` of blocks that may have a lease of the owner.
+
+        The first call reads the files of the folder, later ones those that changed since.
+
+        Raises:
+            StoreError: a folder or a file cannot be read.
+        """
+        head, slash, _ = prefix.partition("/")
+        try:
+            folders = [disk.safe_name(head)] if slash else disk.names(self._folder)
+            found = [
+                key
+                for folder in folders
+                for name in self._index(folder).seek(owner)
+                if (key := self._key_of(folder, name)) is not None
+            ]
+        except IOFailureError as error:
+            raise StoreError(error.msg) from error
+        return iter(sorted(key for key in found if key.startswith(prefix)))
+
+    def _index(self, folder: str) -> FolderIndex:
+        path = os.path.join(self._folder, folder)
+        return self._indexes.setdefault(folder, FolderIndex(path, _ENDING))
+
     def close(self) -> None:
         """Forget the blocks read; nothing is open between calls."""
         self._known.clear()
+        self._indexes.clear()
 
     def _path(self, key: str) -> str:
         head, slash, rest = key.partition("/")
@@ -180,12 +227,13 @@ class FileStore:
     def _keys_in(self, folder: str) -> Iterator[str]:
         for name in disk.names(os.path.join(self._folder, folder)):
             if name.endswith(_ENDING):
-                path = os.path.join(self._folder, folder, name)
-                key = _key_of_names(folder, name)
-                if key is None:
-                    key = self._key_inside(path)
+                key = self._key_of(folder, name)
                 if key is not None:
                     yield key
+
+    def _key_of(self, folder: str, name: str) -> str | None:
+        key = _key_of_names(folder, name)
+        return self._key_inside(os.path.join(self._folder, folder, name)) if key is None else key
 
     def _key_inside(self, path: str) -> str | None:
         """Return the key that a file tells itself, as one with a shortened name has to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from podnet.errors import StoreError
 
@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from podnet.model.block import Block
-    from podnet.ports import Store
+    from podnet.model.lease import Owner
+    from podnet.ports import Seeker, Store
 
 FINE = "fine"
 REFUSED = "refused"
@@ -23,14 +24,17 @@ FAULTS = (FINE, REFUSED, LOST, BEATEN)
 class FaultyStore:
     """Passes calls on to a store, and goes wrong where it was told to.
 
-    Each call of ``load`` and ``swap`` takes the next fault of the plan; an empty plan means no
-    fault. ``refused``: the call fails and did nothing. ``lost``: a swap is done, but the answer is
-    lost and the caller sees a failure. ``beaten``: a swap is told that somebody else won, though
-    nobody did. For a load, ``lost`` is ``refused`` and ``beaten`` is ``fine``.
+    Each call of ``load``, ``swap`` and ``seek`` takes the next fault of the plan; an empty plan
+    means no fault. ``refused``: the call fails and did nothing. ``lost``: a swap is done, but the
+    answer is lost and the caller sees a failure. ``beaten``: a swap is told that somebody else
+    won, though nobody did. For what only reads, ``lost`` is ``refused`` and ``beaten`` is
+    ``fine``. It has ``seek`` if the store has it.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        if hasattr(store, "seek"):
+            self.seek = self._seek
         self._plan: deque[str] = deque()
         self._before_swap: deque[Callable[[], object]] = deque()
 
@@ -65,6 +69,11 @@ class FaultyStore:
     def keys(self, prefix: str) -> Iterable[str]:
         """Pass on."""
         return self._store.keys(prefix)
+
+    def _seek(self, prefix: str, owner: Owner) -> Iterable[str]:
+        if self._next() in (REFUSED, LOST):
+            raise StoreError(f"planned fault: seek under {prefix!r}")
+        return cast("Seeker", self._store).seek(prefix, owner)
 
     def close(self) -> None:
         """Pass on."""

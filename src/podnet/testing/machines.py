@@ -1,4 +1,4 @@
-"""Hypothesis state machines: a store against a dictionary, address management against a set."""
+"""Hypothesis state machines: how they are run, and a store against a dictionary."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
-    initialize,
     invariant,
     rule,
     run_state_machine_as_test,
 )
 
-from podnet.engine.leases import Ipam
-from podnet.errors import AddressUnavailableError, PoolExhaustedError, StoreError
 from podnet.model.addresses import Address
-from podnet.model.block import Block
-from podnet.model.lease import Owner
-from podnet.model.pool import Pool
-from podnet.testing.faults import BEATEN, FINE, LOST, REFUSED, FaultyStore
+from podnet.model.block import BLOCK_BITS, Block, block_key
+from podnet.model.lease import Lease, Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from podnet.model.lease import Lease
     from podnet.ports import Store
 
 
@@ -56,11 +50,54 @@ def run_machine(
     )
 
 
-KEYS = st.sampled_from(["a/4/01", "a/4/02", "a/6/01", "b/4/01", "a"])
+_PLACES = (("a", 4, 1), ("a", 4, 2), ("a", 6, 1), ("a-b", 4, 1), ("b", 4, 1))
+_KEYS = tuple(block_key(*place) for place in _PLACES)
+_OWNERS = tuple(Owner(f"c{n}", f"eth{n % 2}", "ns", "pod", f"u{n // 2}") for n in range(4))
+
+
+def is_of(holder: Owner, owner: Owner) -> bool:
+    """Tell whether a lease of ``holder`` is one that ``owner`` is sought by.
+
+    This is the rule of ``podnet.ports.Seeker``, told once more.
+    """
+    return holder.ifname == owner.ifname and (
+        holder.container_id == owner.container_id
+        or bool(owner.pod_uid and holder.pod_uid == owner.pod_uid)
+    )
+
+
+@st.composite
+def _contents(draw: st.DrawFn) -> Block:
+    """One of a few blocks, so that successors have much in common, as they have in use."""
+    domain, version, index = draw(st.sampled_from(_PLACES))
+    held = draw(st.dictionaries(st.sampled_from([0, 1, 300, 511]), st.integers(0, 7), max_size=3))
+    leases = {
+        offset: Lease(
+            domain=domain,
+            pool="p",
+            ip=Address(version, (index << BLOCK_BITS) + offset),
+            length=24,
+            owner=_OWNERS[number % 4],
+            sequence=number,
+            claim="ns/kept" if number > 5 else "",
+        )
+        for offset, number in held.items()
+    }
+    freed = draw(st.sampled_from([{}, {2: 5.0}, {2: 6.0}, {2: 5.0, 3: 5.5}]))
+    return Block(
+        domain=domain,
+        version=version,
+        index=index,
+        leases=leases,
+        sequence=draw(st.integers(8, 11)),
+        freed=freed,
+        holder=draw(st.sampled_from(["", "", "node-0", "node-1"])),
+        recalled=draw(st.booleans()),
+    )
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Loads, swaps and deletes; the answers must be those of a dictionary with versions."""
+    """Loads, swaps, deletes and seeks; the answers must be those of a dictionary with versions."""
 
     def __init__(self, opened: Callable[[], Store]) -> None:
         super().__init__()
@@ -72,12 +109,14 @@ class StoreMachine(RuleBasedStateMachine):
         """Close the store."""
         self.store.close()
 
-    @rule(key=KEYS, sequence=st.integers(0, 3))
-    def put(self, key: str, sequence: int) -> None:
+    def _version(self, key: str) -> str | None:
+        return self.model[key][1] if key in self.model else None
+
+    @rule(block=_contents())
+    def put(self, block: Block) -> None:
         """Swap with the right expectation: it wins, with a version never seen before."""
-        expected = self.model[key][1] if key in self.model else None
-        block = Block(domain="machine", version=4, index=1, sequence=sequence)
-        assert self.store.swap(key, block, expected) is True
+        key = block.key
+        assert self.store.swap(key, block, self._version(key)) is True
         entry = self.store.load(key)
         assert entry is not None
         assert entry[0] == block
@@ -85,21 +124,20 @@ class StoreMachine(RuleBasedStateMachine):
         self.stale.setdefault(key, []).append(entry[1])
         self.model[key] = entry
 
-    @rule(key=KEYS, number=st.integers(0, 9), delete=st.booleans())
-    def put_stale(self, key: str, number: int, *, delete: bool) -> None:
+    @rule(block=_contents(), number=st.integers(0, 9), delete=st.booleans())
+    def put_stale(self, block: Block, number: int, *, delete: bool) -> None:
         """Swap with a version of before, or None where a block is: it loses."""
-        current = self.model[key][1] if key in self.model else None
+        key, current = block.key, self._version(block.key)
         old = [version for version in (None, *self.stale.get(key, ())) if version != current]
-        if not old:
-            return
-        new = None if delete else Block(domain="machine", version=4, index=2)
-        assert self.store.swap(key, new, old[number % len(old)]) is False
+        if old:
+            new = None if delete else block
+            assert self.store.swap(key, new, old[number % len(old)]) is False
 
-    @rule(key=KEYS)
+    @rule(key=st.sampled_from(_KEYS))
     def delete(self, key: str) -> None:
         """Delete with the right expectation: it wins, also where nothing is."""
-        entry = self.model.pop(key, None)
-        assert self.store.swap(key, None, entry[1] if entry else None) is True
+        assert self.store.swap(key, None, self._version(key)) is True
+        self.model.pop(key, None)
 
     @rule(prefix=st.sampled_from(["", "a", "a/", "a/4/", "b/", "c"]))
     def list_keys(self, prefix: str) -> None:
@@ -108,249 +146,19 @@ class StoreMachine(RuleBasedStateMachine):
             key for key in self.model if key.startswith(prefix)
         )
 
+    @rule(prefix=st.sampled_from(["", "a/", "a/4/", "b/"]), owner=st.sampled_from(_OWNERS))
+    def seek(self, prefix: str, owner: Owner) -> None:
+        """No block with a lease of the owner is left out, where the store seeks."""
+        if seek := getattr(self.store, "seek", None):
+            found = set(seek(prefix, owner))
+            assert all(key.startswith(prefix) for key in found)
+            for key, (block, _) in self.model.items():
+                holders = [lease.owner for lease in block.leases.values()]
+                mine = any(is_of(holder, owner) for holder in holders)
+                assert key in found or not mine or not key.startswith(prefix), f"{key} left out"
+
     @invariant()
     def holds_what_the_model_holds(self) -> None:
         """Every block is the model's, in the model's version."""
-        for key in ("a/4/01", "a/4/02", "a/6/01", "b/4/01", "a"):
+        for key in _KEYS:
             assert self.store.load(key) == self.model.get(key)
-
-
-# Small enough to run full, across the border of two blocks, with every kind of gap; the second
-# meets the first in the same domain, the third does not, the fourth is far above 64 bits.
-_DOMAIN = "machine"
-POOLS = (
-    Pool(
-        "wide",
-        "10.0.0.0/16",
-        first="10.0.0.252",
-        last="10.0.1.4",
-        exclude=["10.0.0.254/31"],
-        reserved=["10.0.1.2"],
-        gateway="10.0.1.1",
-        domain=_DOMAIN,
-    ),
-    Pool("narrow", "10.0.1.0/29", edges="inner", domain=_DOMAIN),
-    Pool("apart", "10.0.1.0/30"),
-    Pool("six", "2001:db8:0:1::/126", domain=_DOMAIN),
-)
-# Worked out by hand, not by the code under test.
-_MAY_HAND_OUT = {
-    "wide": ["10.0.0.252", "10.0.0.253", "10.0.1.0", "10.0.1.3", "10.0.1.4"],
-    "narrow": [f"10.0.1.{n}" for n in range(1, 7)],
-    "apart": ["10.0.1.1", "10.0.1.2"],
-    "six": [f"2001:db8:0:1::{n}" for n in (1, 2, 3)],
-}
-_FAULTS = st.lists(st.sampled_from([FINE, FINE, FINE, REFUSED, LOST, BEATEN]), max_size=6)
-_POOLS = st.sampled_from(POOLS)
-_NUMBERS = st.integers(0, 5)
-
-
-def _pod(number: int, container: str) -> Owner:
-    return Owner(container, f"net{number % 2}", "default", f"pod-{number}", f"uid-{number}")
-
-
-class IpamMachine(RuleBasedStateMachine):
-    """Allocates, renews and releases through two handles on one store that may fail.
-
-    The model is the set of leases: ``(domain, address) → lease``. Pods are six; a pod's container
-    may be replaced by a new one, whose predecessor's release then comes late.
-    """
-
-    def __init__(self, opened: Callable[[], Store]) -> None:
-        super().__init__()
-        self.inner = opened()
-        self.store = FaultyStore(self.inner)
-        self.now = 1000.0
-        self.ipams = [self._ipam("node-0"), self._ipam("node-1")]
-        self.model: dict[tuple[str, str], Lease] = {}
-        self.former: list[Lease] = []
-        self.newest: dict[tuple[str, str], int] = {}
-        self.containers = dict.fromkeys(range(6), 0)
-
-    def _ipam(self, node: str) -> Ipam:
-        return Ipam(
-            self.store,
-            clock=lambda: self.now,
-            node=node,
-            attempts=20,
-            jitter=lambda: 0.0,
-            sleep=lambda _: None,
-        )
-
-    def teardown(self) -> None:
-        """Close the store."""
-        self.inner.close()
-
-    @initialize()
-    def start(self) -> None:
-        """Begin without faults."""
-        self.store.plan(())
-
-    def _owner(self, number: int) -> Owner:
-        return _pod(number, f"container-{number}-{self.containers[number]}")
-
-    def _held(self, pool: Pool, owner: Owner) -> Lease | None:
-        for lease in self.model.values():
-            if lease.pool == pool.name and lease.owner.pod_uid == owner.pod_uid:
-                return lease
-        return None
-
-    def _free(self, pool: Pool) -> list[str]:
-        may = _MAY_HAND_OUT[pool.name]
-        return [text for text in may if (pool.domain, text) not in self.model]
-
-    def _adopt(self, pool: Pool, lease: Lease) -> None:
-        key = pool.domain, str(lease.ip)
-        if lease != self.model.get(key):
-            assert lease.sequence > self.newest.get(key, 0), f"{lease} repeats a sequence"
-        self.newest[key] = lease.sequence
-        self.model[key] = lease
-
-    @rule(pool=_POOLS, number=_NUMBERS, handle=st.integers(0, 1))
-    def allocate(self, pool: Pool, number: int, handle: int) -> None:
-        """The pod's own address again, else the lowest free one, else a clear refusal."""
-        owner, held, free = self._owner(number), None, self._free(pool)
-        held = self._held(pool, owner)
-        self.now += 1
-        try:
-            lease = self.ipams[handle].allocate(pool, owner, network="net")
-        except PoolExhaustedError:
-            assert held is None, "refused to an owner that holds an address"
-            assert not free, f"refused although {free} are free"
-            return
-        if held is not None:
-            assert lease.ip == held.ip
-            assert lease.since == held.since
-            if held.owner != owner:
-                self.former.append(held)
-                assert lease.sequence > held.sequence
-        else:
-            assert free, f"{lease.ip} handed out although nothing is free"
-            assert str(lease.ip) == free[0], f"{lease.ip} is not the lowest of {free}"
-            assert lease.since == self.now
-        assert lease.owner == owner
-        assert lease.length == pool.network.length
-        self._adopt(pool, lease)
-
-    @rule(pool=_POOLS, number=_NUMBERS, choice=st.integers(0, 9), handle=st.integers(0, 1))
-    def allocate_requested(self, pool: Pool, number: int, choice: int, handle: int) -> None:
-        """The requested address if it is free and may be handed out, else a refusal."""
-        owner = self._owner(number)
-        near = Address(pool.network.version, pool.network.first + choice)
-        may = [*_MAY_HAND_OUT[pool.name], str(near)]
-        wanted = may[choice % len(may)]
-        held = self._held(pool, owner)
-        possible = str(held.ip) == wanted if held else wanted in self._free(pool)
-        try:
-            lease = self.ipams[handle].allocate(pool, owner, network="net", requested=wanted)
-        except AddressUnavailableError:
-            assert not possible, f"{wanted} refused although it is free"
-            return
-        assert possible, f"{wanted} handed out although it is not to be had"
-        assert str(lease.ip) == wanted
-        if held is not None and held.owner != owner:
-            self.former.append(held)
-        self._adopt(pool, lease)
-
-    @rule(number=_NUMBERS)
-    def replace_container(self, number: int) -> None:
-        """The pod's container dies without a release; the next one is the same pod's."""
-        self.containers[number] += 1
-
-    @rule(pool=_POOLS, number=_NUMBERS, handle=st.integers(0, 1), hint=st.booleans())
-    def release(self, pool: Pool, number: int, handle: int, *, hint: bool) -> None:
-        """Exactly the owner's leases of the pool come back, twice makes no difference."""
-        owner = self._owner(number)
-        mine = {
-            key: lease
-            for key, lease in self.model.items()
-            if lease.pool == pool.name and lease.owner.key == owner.key
-        }
-        hints = [lease.ip for lease in mine.values()] if hint else []
-        released = self.ipams[handle].release(owner, pool=pool, hints=hints)
-        assert sorted(str(lease.ip) for lease in released) == sorted(key[1] for key in mine)
-        for key in mine:
-            self.former.append(self.model.pop(key))
-        assert self.ipams[handle].release(owner, pool=pool) == ()
-
-    @rule(choice=st.integers(0, 50), handle=st.integers(0, 1))
-    def release_late(self, choice: int, handle: int) -> None:
-        """A release of a grant that is over frees nothing, whoever holds the address now."""
-        if self.former:
-            old = self.former[choice % len(self.former)]
-            freed = self.ipams[handle].release(old)
-            assert freed == (), f"a late release of {old} freed {freed}"
-
-    @rule(alive=st.sets(_NUMBERS), handle=st.integers(0, 1))
-    def sweep(self, alive: set[int], handle: int) -> None:
-        """GC frees the leases of this node and network whose attachments are gone, no others."""
-        valid = {
-            (self._owner(number).container_id, ifname)
-            for number in alive
-            for ifname in ("net0", "net1")
-        }
-        node = f"node-{handle}"
-        gone = {
-            key
-            for key, lease in self.model.items()
-            if lease.node == node and lease.owner.key not in valid
-        }
-        assert self.ipams[handle].sweep("other network", valid) == ()
-        swept = self.ipams[handle].sweep("net", valid)
-        assert {(lease.domain, str(lease.ip)) for lease in swept} == gone
-        for key in gone:
-            self.former.append(self.model.pop(key))
-
-    @rule(pool=_POOLS, numbers=st.permutations(range(6)), handle=st.integers(0, 1))
-    def meet(self, pool: Pool, numbers: list[int], handle: int) -> None:
-        """Another node allocates between this one's look and its swap: both get their own."""
-        first, second = self._owner(numbers[0]), self._owner(numbers[1])
-        if self._held(pool, first) or self._held(pool, second) or len(self._free(pool)) < 2:
-            return
-        other = Ipam(self.inner, clock=lambda: self.now, node="node-2", sleep=lambda _: None)
-        met: list[Lease] = []
-        self.store.interfere(lambda: met.append(other.allocate(pool, second, network="net")))
-        mine = self.ipams[handle].allocate(pool, first, network="net")
-        assert mine.ip != met[0].ip, f"{mine.ip} handed out twice"
-        self._adopt(pool, mine)
-        self._adopt(pool, met[0])
-
-    @rule(pool=_POOLS, number=_NUMBERS, faults=_FAULTS, release=st.booleans())
-    def act_with_faults(self, pool: Pool, number: int, faults: list[str], *, release: bool) -> None:
-        """The store fails here and there: whatever is told, nothing is held twice or for nobody."""
-        owner = self._owner(number)
-        before = dict(self.model)
-        self.store.plan(faults)
-        try:
-            if release:
-                self.ipams[0].release(owner, pool=pool)
-            else:
-                self.ipams[0].allocate(pool, owner, network="net")
-        except (StoreError, PoolExhaustedError):
-            # What then is held is unknown to the caller; the owner's leases alone may differ.
-            pass
-        finally:
-            self.store.plan(())
-        self.model = {(lease.domain, str(lease.ip)): lease for lease in Ipam(self.inner).leases()}
-        changed = {key for key in {*before, *self.model} if before.get(key) != self.model.get(key)}
-        for key in changed:
-            for lease in (before.get(key), self.model.get(key)):
-                assert lease is None or (
-                    lease.owner.pod_uid == owner.pod_uid and lease.pool == pool.name
-                ), f"the lease of {lease.owner} changed by what {owner} did"
-            if key in before:
-                self.former.append(before[key])
-            if key in self.model:
-                self.newest[key] = self.model[key].sequence
-
-    @invariant()
-    def store_holds_what_the_model_holds(self) -> None:
-        """The leases are the model's, each on an address its pool may hand out, none twice."""
-        leases = list(Ipam(self.inner).leases())
-        held = {(lease.domain, str(lease.ip)): lease for lease in leases}
-        assert len(held) == len(leases), "an address is held twice"
-        assert held == self.model
-        for lease in leases:
-            assert str(lease.ip) in _MAY_HAND_OUT[lease.pool]
-        owned = [(lease.domain, lease.pool, lease.owner.pod_uid) for lease in leases]
-        assert len(set(owned)) == len(owned), "an owner holds two addresses of one pool"

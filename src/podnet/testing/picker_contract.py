@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from podnet.ipam.pick import Ask
+from podnet.model.addresses import Address
 from podnet.model.lease import Owner
 from podnet.model.pool import Pool
+from podnet.testing.free_list import FreeList
+from podnet.testing.strategies import owners
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,18 +21,49 @@ if TYPE_CHECKING:
     from podnet.ports import Picker
 
 _TOP = (1 << 128) - 1
+# Far more than any strategy has to compare, and far less than a pool may have.
+_MOST_READ = 20_000
 # Each picker has a subclass of its own, and all inherit the same test functions.
-_SHARED = settings(suppress_health_check=[HealthCheck.differing_executors])
+_SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 
 
 @st.composite
 def _intervals(draw: st.DrawFn) -> list[tuple[int, int]]:
-    ends = draw(st.lists(st.integers(0, _TOP), max_size=10, unique=True).map(sorted).filter(_even))
-    return list(zip(ends[::2], ends[1::2], strict=True))
+    near = st.integers(0, 40) | st.integers(_TOP - 40, _TOP) | st.integers(0, _TOP)
+    ends = draw(st.lists(near, max_size=10, unique=True).map(sorted))
+    return list(zip(ends[::2], ends[1::2], strict=False))
 
 
-def _even(ends: list[int]) -> bool:
-    return len(ends) % 2 == 0
+@st.composite
+def _asks(draw: st.DrawFn, free: list[tuple[int, int]], ask: Ask) -> Ask:
+    """What may be known of a pool, apart from what is asked for; some of it hints at wrong ones."""
+    ends = sorted({value for pair in free for value in pair})
+    some = st.sampled_from(ends) if ends else st.nothing()
+    near = some | st.integers(0, _TOP)
+    now = draw(st.floats(0, 1e11, allow_nan=False))
+    last = draw(st.none() | near)
+    return evolve(
+        ask,
+        owner=draw(st.just(ask.owner) | owners()),
+        last=None if last is None else Address(6, last),
+        freed=draw(st.dictionaries(near, st.floats(0, 1e11, allow_nan=False), max_size=6)),
+        now=now,
+        blocks=draw(st.sampled_from([0, 1, 64, 65, 1 << 20])),
+    )
+
+
+class _VeryMany:
+    """Every second number of the whole space is free: more intervals than anybody may read."""
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return self.after(0)
+
+    def after(self, value: int) -> Iterator[tuple[int, int]]:
+        for count, even in enumerate(range(value + value % 2, _TOP, 2)):
+            assert count < _MOST_READ, f"more than {_MOST_READ} intervals were read"
+            yield even, even
+
+    known = __iter__
 
 
 class PickerContract:
@@ -53,37 +88,39 @@ class PickerContract:
 
     def test_declines_where_nothing_is_free(self) -> None:
         """An exhausted pool is no error of the picker's."""
-        assert self.picker().pick(iter(()), self.ask()) is None
+        assert self.picker().pick(FreeList([]), self.ask()) is None
 
     @_SHARED
-    @given(free=_intervals())
-    def test_picks_a_free_address(self, free: list[tuple[int, int]]) -> None:
-        """What it returns is a number of one of the intervals."""
-        value = self.picker().pick(iter(free), self.ask())
+    @given(data=st.data(), free=_intervals())
+    def test_picks_a_free_address(self, data: st.DataObject, free: list[tuple[int, int]]) -> None:
+        """What it returns is a number of one of the intervals, whatever else it is told."""
+        ask = data.draw(_asks(free, self.ask()))
+        known = [interval for interval in free if data.draw(st.booleans())]
+        value = self.picker().pick(FreeList(free, known), ask)
         if value is None:
             assert not (free and self.always), "declined although an address is free"
         else:
-            assert any(low <= value <= high for low, high in free)
+            assert any(low <= value <= high for low, high in free), f"{value} is not free"
 
     @_SHARED
     @given(low=st.integers(0, _TOP))
     def test_picks_single_addresses(self, low: int) -> None:
         """An interval of one address at any place is taken whole, up to 128 bits."""
-        value = self.picker().pick(iter([(low, low)]), self.ask())
+        value = self.picker().pick(FreeList([(low, low)]), self.ask())
         assert value == low or (value is None and not self.always)
 
     def test_takes_the_whole_address_space_in_its_stride(self) -> None:
         """The size of an interval costs nothing."""
-        value = self.picker().pick(iter([(0, _TOP)]), self.ask())
+        value = self.picker().pick(FreeList([(0, _TOP)]), self.ask())
         assert value is None or 0 <= value <= _TOP
 
-    def test_reads_no_more_than_one_pass(self) -> None:
-        """The intervals are read once, in order: they may come from many blocks."""
+    def test_takes_very_many_intervals_in_its_stride(self) -> None:
+        """Neither does their number: it stops to read once it has enough."""
+        value = self.picker().pick(_VeryMany(), self.ask())
+        assert value is None or value % 2 == 0
 
-        def once() -> Iterator[tuple[int, int]]:
-            yield 5, 6
-            yield 9, 9
-
-        free = once()
-        self.picker().pick(free, self.ask())
-        assert list(free) in ([], [(9, 9)])
+    def test_reads_intervals_that_touch(self) -> None:
+        """Neighbouring intervals come apart where blocks end; each number counts once."""
+        free = FreeList([(5, 6), (7, 7), (8, 12)])
+        value = self.picker().pick(free, self.ask())
+        assert value is None or 5 <= value <= 12

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attrs import evolve
-from hypothesis import assume
 from hypothesis import strategies as st
 
 from podnet.errors import InvalidConfigError
@@ -13,7 +12,7 @@ from podnet.ipam import space
 from podnet.model.addresses import BITS, Address, Prefix, Span
 from podnet.model.block import BLOCK_BITS, BLOCK_SIZE, Block
 from podnet.model.lease import Lease, Owner
-from podnet.model.pool import EDGES, Pool
+from podnet.model.pool import EDGES, MODES, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 _NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
 _IDS = st.text("0123456789abcdef", min_size=1, max_size=64)
 _IFNAMES = st.sampled_from(["eth0", "eth1", "net1"])
+_TIMES = st.floats(0, 1e11, allow_nan=False)
+_OFFSETS = st.integers(0, BLOCK_SIZE - 1) | st.sampled_from([0, 255, 256, BLOCK_SIZE - 1])
 
 
 @st.composite
@@ -88,21 +89,32 @@ def pools(
         reserved=draw(spans),
         domain=domain,
         edges=draw(st.sampled_from(EDGES)),
+        cool_down=draw(st.sampled_from([0.0, 0.5, 300.0])),
+        mode=draw(st.sampled_from(MODES)),
     )
 
 
 @st.composite
 def owners(draw: st.DrawFn) -> Owner:
-    """Owners with and without a pod."""
-    owner = Owner(draw(_IDS), draw(_IFNAMES))
-    if draw(st.booleans()):
-        return evolve(
-            owner,
-            pod_namespace=draw(_NAMES),
-            pod_name=draw(_NAMES),
-            pod_uid=draw(st.just("") | _IDS),
-        )
-    return owner
+    """Owners with and without a pod: containers, claims, reservations, and odd names."""
+    ifname = draw(_IFNAMES)
+    kind = draw(st.sampled_from(["container", "pod", "claim", "reserved", "odd"]))
+    if kind == "claim":
+        namespace, name = draw(_NAMES), draw(_NAMES)
+        return Owner(f"claim:{namespace}/{name}", ifname, namespace)
+    if kind == "reserved":
+        return Owner(f"reserved:{draw(_NAMES)}", "-")
+    owner = Owner(draw(_IDS), ifname)
+    if kind == "container":
+        return owner
+    if kind == "odd":
+        owner = Owner(draw(_NAMES), draw(_NAMES))
+    return evolve(
+        owner,
+        pod_namespace=draw(_NAMES),
+        pod_name=draw(_NAMES),
+        pod_uid=draw(st.just("") | _IDS),
+    )
 
 
 @st.composite
@@ -119,28 +131,69 @@ def requests(draw: st.DrawFn, pool: Pool) -> Address:
 
 
 @st.composite
-def blocks(draw: st.DrawFn) -> Block:
-    """Blocks anywhere in the address space, empty to full."""
-    version = draw(st.sampled_from([4, 6]))
-    top = (1 << (BITS[version] - BLOCK_BITS)) - 1
-    index = draw(st.integers(0, top) | st.just(top))
-    domain = draw(_NAMES)
-    offsets = draw(st.sets(st.integers(0, BLOCK_SIZE - 1), max_size=6))
-    assume(domain)
+def leases(draw: st.DrawFn, domain: str, ip: Address, most: int) -> Lease:
+    """Leases of one address, granted by podnet or read from a shared format.
+
+    Args:
+        draw: given by Hypothesis.
+        domain: collision domain.
+        ip: the address.
+        most: highest sequence.
+    """
+    owner = draw(owners())
+    if draw(st.integers(0, 5)) == 0:
+        # What host-local or whereabouts wrote tells little more than who has it.
+        return Lease(domain=domain, pool="", ip=ip, length=0, owner=evolve(owner, pod_uid=""))
+    kept = owner.container_id if owner.container_id.startswith("reserved:") else ""
+    return Lease(
+        domain=domain,
+        pool=draw(_NAMES),
+        ip=ip,
+        length=draw(st.integers(0, BITS[ip.version])),
+        owner=owner,
+        node=draw(st.just("") | _NAMES),
+        network=draw(st.just("") | _NAMES),
+        since=draw(_TIMES),
+        sequence=draw(st.integers(0, most)),
+        claim=kept or draw(st.just("") | st.just("default/web-0") | _NAMES),
+    )
+
+
+@st.composite
+def blocks(
+    draw: st.DrawFn,
+    *,
+    domain: str | None = None,
+    version: int | None = None,
+    index: int | None = None,
+) -> Block:
+    """Blocks anywhere in the address space, empty to full, shared and held by a node.
+
+    Args:
+        draw: given by Hypothesis.
+        domain: collision domain; any if not given.
+        version: 4 or 6; any if not given.
+        index: which block of the domain; any if not given.
+    """
+    domain = draw(_NAMES) if domain is None else domain
+    version = draw(st.sampled_from([4, 6])) if version is None else version
+    if index is None:
+        top = (1 << (BITS[version] - BLOCK_BITS)) - 1
+        index = draw(st.integers(0, top) | st.just(top))
+    offsets = draw(st.sets(_OFFSETS, max_size=6))
     # Above 64 bits now and then: what a store counts with must not be narrower than Python's.
     sequence = draw(st.integers(len(offsets), 1 << 70))
-    leases = {
-        offset: Lease(
-            domain=domain,
-            pool=draw(_NAMES),
-            ip=Address(version, (index << BLOCK_BITS) + offset),
-            length=draw(st.integers(0, BITS[version])),
-            owner=draw(owners()),
-            node=draw(st.just("") | _NAMES),
-            network=draw(st.just("") | _NAMES),
-            since=draw(st.floats(0, 1e11, allow_nan=False)),
-            sequence=draw(st.integers(0, sequence)),
-        )
-        for offset in offsets
-    }
-    return Block(domain=domain, version=version, index=index, leases=leases, sequence=sequence)
+    first = index << BLOCK_BITS
+    held = {n: draw(leases(domain, Address(version, first + n), sequence)) for n in offsets}
+    rested = draw(st.sets(_OFFSETS, max_size=3)) - offsets
+    holder = draw(st.just("") | _NAMES)
+    return Block(
+        domain=domain,
+        version=version,
+        index=index,
+        leases=held,
+        sequence=sequence,
+        freed={n: draw(_TIMES) for n in rested},
+        holder=holder,
+        recalled=bool(holder) and draw(st.booleans()),
+    )

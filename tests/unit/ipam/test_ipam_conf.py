@@ -43,6 +43,7 @@ def test_the_scenario():
         gateway="192.168.60.1",
         domain="whereabouts",
         edges="inner",
+        picker="lowest",
     )
 
 

@@ -18,6 +18,7 @@ from podnet.errors import (
 )
 from podnet.ipam.want import IpamWant
 from podnet.model.addresses import parse_address
+from podnet.model.block import block_key
 from podnet.model.lease import Owner
 from podnet.model.pool import Pool
 from podnet.stores.memory import MemoryStore
@@ -201,9 +202,9 @@ def test_hints_that_are_not_all_right_hide_nothing(ipam):
 def test_own_lease_goes_before_an_earlier_containers_in_another_block(ipam):
     old = Owner("c1", "eth1", "ns", "pod", "uid")
     new = Owner("c2", "eth1", "ns", "pod", "uid")
-    pool = Pool("p", "10.0.0.0/23")
+    pool = Pool("p", "10.0.0.0/22")
     earlier = ipam.allocate(pool, Owner("c1", "eth1"), requested="10.0.0.9")
-    mine = ipam.allocate(pool, new, requested="10.0.1.9")
+    mine = ipam.allocate(pool, new, requested="10.0.2.9")
     assert ipam.allocate(pool, old).ip == earlier.ip
     assert ipam.allocate(pool, new) == mine
 
@@ -213,10 +214,13 @@ def test_blocks_outside_the_pools_network_are_not_loaded():
     ipam = Ipam(store)
     far = Pool("far", "172.16.0.0/12", domain="d")
     for n in range(3):
-        ipam.allocate(far, owner(n), requested=f"172.16.{n}.1")
+        ipam.allocate(far, owner(n), requested=f"172.16.{2 * n}.1")
     store.calls.clear()
     ipam.allocate(Pool("near", "10.0.0.0/8", domain="d"), owner())
-    assert store.calls == ["keys", "swap"]
+    assert store.calls == ["keys", "load", "swap"]
+    store.calls.clear()
+    ipam.allocate(Pool("near", "10.0.0.0/8", domain="d"), owner(1))
+    assert store.calls == ["load", "swap"]
 
 
 def test_one_swap_for_an_allocation_and_for_a_release():
@@ -228,7 +232,7 @@ def test_one_swap_for_an_allocation_and_for_a_release():
 
 
 def test_several_pools_are_one_transaction(ipam):
-    want = IpamWant(pools=(SCENARIO, SIX))
+    want = IpamWant(sets=(SCENARIO, SIX))
     leases = ipam.acquire(want, owner(), network="net")
     assert [str(lease.cidr) for lease in leases] == ["192.168.60.20/24", "2001:db8::1/64"]
     assert ipam.acquire(want, owner(), network="net") == leases
@@ -239,7 +243,7 @@ def test_all_or_nothing(ipam):
     ipam.allocate(SMALL, owner(1))
     ipam.allocate(SMALL, owner(2))
     with pytest.raises(PoolExhaustedError):
-        ipam.acquire(IpamWant(pools=(SCENARIO, SIX, SMALL)), owner())
+        ipam.acquire(IpamWant(sets=(SCENARIO, SIX, SMALL)), owner())
     assert {lease.owner for lease in ipam.leases()} == {owner(1), owner(2)}
 
 
@@ -248,21 +252,21 @@ def test_what_was_held_before_survives_a_failure(ipam):
     ipam.allocate(SMALL, owner(1))
     ipam.allocate(SMALL, owner(2))
     with pytest.raises(PoolExhaustedError):
-        ipam.acquire(IpamWant(pools=(SCENARIO, SIX, SMALL)), owner())
+        ipam.acquire(IpamWant(sets=(SCENARIO, SIX, SMALL)), owner())
     assert ipam.holds(owner(), SCENARIO) == kept
     assert ipam.holds(owner(), SIX) is None
 
 
 def test_requested_addresses_go_to_their_pools(ipam):
     wanted = tuple(parse_address(text) for text in ("2001:db8::9", "192.168.60.30"))
-    leases = ipam.acquire(IpamWant(pools=(SCENARIO, SIX), requested=wanted), owner())
+    leases = ipam.acquire(IpamWant(sets=(SCENARIO, SIX), requested=wanted), owner())
     assert [str(lease.ip) for lease in leases] == ["192.168.60.30", "2001:db8::9"]
 
 
 def test_requested_address_of_no_pool(ipam):
     wanted = (parse_address("192.168.60.30"), parse_address("192.168.60.31"))
     with pytest.raises(AddressUnavailableError, match="in no pool that is left"):
-        ipam.acquire(IpamWant(pools=(SCENARIO, SIX), requested=wanted), owner())
+        ipam.acquire(IpamWant(sets=(SCENARIO, SIX), requested=wanted), owner())
     assert list(ipam.leases()) == []
 
 
@@ -271,7 +275,7 @@ def test_requested_address_of_no_pool(ipam):
 def test_failure_at_any_call_leaves_nothing(ipam, store, fault, at):
     store.plan([FINE] * at + [fault])
     with pytest.raises(StoreError):
-        ipam.acquire(IpamWant(pools=(SCENARIO, SIX)), owner())
+        ipam.acquire(IpamWant(sets=(SCENARIO, SIX)), owner())
     assert list(ipam.leases()) == []
 
 
@@ -290,7 +294,7 @@ def test_interrupted_allocation_is_undone(ipam, store):
 
     store.interfere(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        ipam.acquire(IpamWant(pools=(SCENARIO,)), owner())
+        ipam.acquire(IpamWant(sets=(SCENARIO,)), owner())
     assert list(ipam.leases()) == []
 
 
@@ -310,24 +314,24 @@ def test_losing_for_ever_is_worth_a_retry(store):
 
 def test_nothing_is_refused_while_an_address_is_free(store):
     """Between the looks at two blocks an address moves from one to the other."""
-    pool = Pool("p", "10.0.0.0/23", first="10.0.0.255", last="10.0.1.0", edges="all")
+    pool = Pool("p", "10.0.0.0/22", first="10.0.1.255", last="10.0.2.0", edges="all")
     inner = store._store
     other = Ipam(inner)
-    other.allocate(pool, owner(1), requested="10.0.0.255")
+    other.allocate(pool, owner(1), requested="10.0.1.255")
 
     class Moving(FaultyStore):
         moved = False
 
         def load(self, key):
             entry = super().load(key)
-            if key.endswith("0a0000") and not self.moved:
+            if key == block_key("p", 4, 0x050000) and not self.moved:
                 self.moved = True
                 other.release(owner(1))
-                other.allocate(pool, owner(2), requested="10.0.1.0")
+                other.allocate(pool, owner(2), requested="10.0.2.0")
             return entry
 
     ipam = Ipam(Moving(inner), sleep=lambda _: None)
-    assert str(ipam.allocate(pool, owner(3)).ip) == "10.0.0.255"
+    assert str(ipam.allocate(pool, owner(3)).ip) == "10.0.1.255"
 
 
 def test_release_searches_all_domains_or_one(ipam):
@@ -381,14 +385,14 @@ def test_picker_that_picks_what_is_not_free_is_refused(store, value):
 
 def test_block_under_another_blocks_key_is_refused(ipam, store):
     ipam.allocate(SCENARIO, owner())
-    block, _ = store.load("storage/4/c0a83c")
-    store.swap("small/4/0a0000", block, None)
+    block, _ = store.load("storage/4/60541e")
+    store.swap("small/4/050000", block, None)
     for act in (
         lambda: ipam.allocate(SMALL, owner()),
         lambda: ipam.release(owner(), pool=SMALL),
         lambda: list(ipam.leases()),
     ):
-        with pytest.raises(StoreError, match="under the key 'small/4/0a0000'"):
+        with pytest.raises(StoreError, match="under the key 'small/4/050000'"):
             act()
 
 

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 from hypothesis import Phase
 
-from podnet.engine.blocks import Blocks
+from podnet.engine.turns import Turn
 from podnet.errors import PoolExhaustedError
 from podnet.ipam import grant, pick, space
 from podnet.model.lease import Owner
@@ -141,11 +141,14 @@ def _sweeps_other_nodes(monkeypatch):
 
 
 def _gives_up_on_a_lost_race(monkeypatch):
-    def once(self, what):
-        yield 0
-        raise PoolExhaustedError("no luck")
+    right = Turn.run
 
-    monkeypatch.setattr(Blocks, "turns", once)
+    def once(self, requests):
+        for request in right(self, requests):
+            request.refuse(PoolExhaustedError("no luck"))
+        return []
+
+    monkeypatch.setattr(Turn, "run", once)
 
 
 BROKEN = [

@@ -19,7 +19,15 @@ from podnet.model.addresses import (
     parse_prefix,
     parse_span,
 )
-from podnet.model.block import BLOCK_BITS, Block, block_index, block_key, domain_prefix
+from podnet.model.block import (
+    BLOCK_BITS,
+    BLOCK_SIZE,
+    Block,
+    block_index,
+    block_key,
+    domain_prefix,
+    key_parts,
+)
 from podnet.model.lease import Lease, Owner
 from podnet.model.pool import Pool
 from podnet.testing import blocks, networks, pools
@@ -28,6 +36,11 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=5,
+)
+
+
+FREED = st.lists(
+    st.tuples(st.integers(-1, BLOCK_SIZE), st.floats() | st.integers()).map(list) | JSON, max_size=3
 )
 
 
@@ -188,7 +201,7 @@ def test_damaged_block_is_refused_or_sound(block, data):
     document = json.loads(json.dumps(block.to_document()))
     leases = document["leases"]
     where = data.draw(st.sampled_from([document, *leases]))
-    where[data.draw(st.sampled_from(sorted(where)))] = data.draw(JSON)
+    where[data.draw(st.sampled_from(sorted(where)))] = data.draw(JSON | FREED)
     try:
         found = Block.from_document(document)
     except DecodingError:
@@ -196,6 +209,8 @@ def test_damaged_block_is_refused_or_sound(block, data):
     for offset, lease in found.leases.items():
         assert lease.ip.value == found.first + offset
         assert lease.sequence <= found.sequence
+    assert not found.freed.keys() & found.leases.keys()
+    assert set(found.freed) <= set(range(BLOCK_SIZE))
     assert Block.from_document(found.to_document()) == found
 
 
@@ -227,6 +242,31 @@ def test_a_sequence_above_the_blocks_is_refused():
         Block.from_document(block.to_document())
 
 
+@pytest.mark.parametrize(
+    ("freed", "message"),
+    [
+        ([[3, 1.0]], "offset 3 is held"),
+        ([[4, 1.0], [4, 2.0]], "offset 4 is told twice"),
+        ([[BLOCK_SIZE, 1.0]], "offset"),
+        ([[4, "x"]], "when"),
+        ([[4, float("nan")]], "when"),
+        ([[4]], "offset"),
+        ([4], "offset"),
+        ({}, "freed"),
+    ],
+)
+def test_releases_that_cannot_be_are_refused(freed, message):
+    lease = Lease(domain="d", pool="p", ip=Address(4, 3), length=8, owner=Owner("c", "e"))
+    block = Block(domain="d", version=4, index=0, leases={3: lease}).to_document()
+    with pytest.raises(DecodingError, match=message):
+        Block.from_document({**block, "freed": freed})
+
+
+@given(blocks())
+def test_taken_is_the_held_offsets(block):
+    assert [n for n in range(BLOCK_SIZE + 1) if block.taken >> n & 1] == sorted(block.leases)
+
+
 @given(networks(), networks())
 def test_keys_sort_like_addresses(one, two):
     if one.version != two.version:
@@ -247,7 +287,7 @@ def test_domains_have_keys_of_their_own(one, two):
 
 @given(st.text(max_size=300))
 def test_keys_are_safe_for_every_medium(domain):
-    part = block_key(domain, 6, (1 << 120) - 1)
+    part = block_key(domain, 6, (1 << (128 - BLOCK_BITS)) - 1)
     assert set(part) <= set("abcdefghijklmnopqrstuvwxyz0123456789-./")
     assert len(part) < 200
     assert "" not in part.split("/") or not domain
@@ -257,21 +297,63 @@ def test_keys_are_safe_for_every_medium(domain):
 @pytest.mark.parametrize(
     ("domain", "key"),
     [
-        ("storage", "storage/4/c0a83c"),
-        ("192.168.60.0-24", "192.168.60.0-24/4/c0a83c"),
-        ("whereabouts:red", "whereabouts--3ared/4/c0a83c"),
-        ("A/b", "--41--2fb/4/c0a83c"),
-        (".a", "--2ea/4/c0a83c"),
-        ("a.", "a--2e/4/c0a83c"),
-        ("a--b", "a--2d--2db/4/c0a83c"),
+        ("storage", "storage/4/60541e"),
+        ("192.168.60.0-24", "192.168.60.0-24/4/60541e"),
+        ("whereabouts:red", "whereabouts--3ared/4/60541e"),
+        ("A/b", "--41--2fb/4/60541e"),
+        (".a", "--2ea/4/60541e"),
+        ("a.", "a--2e/4/60541e"),
+        ("a--b", "a--2d--2db/4/60541e"),
     ],
 )
 def test_keys_read_well(domain, key):
     assert block_key(domain, 4, parse_address("192.168.60.0").value >> BLOCK_BITS) == key
 
 
-def test_v6_key_has_all_digits():
-    assert len(block_key("d", 6, 1).rpartition("/")[2]) == (BITS[6] - BLOCK_BITS) // 4
+@pytest.mark.parametrize("version", [4, 6])
+def test_keys_of_the_first_and_the_last_block_are_of_one_length(version):
+    last = (1 << (BITS[version] - BLOCK_BITS)) - 1
+    digits = [block_key("d", version, n).rpartition("/")[2] for n in (0, last)]
+    assert [len(text) for text in digits] == [-(-(BITS[version] - BLOCK_BITS) // 4)] * 2
+    assert digits[0].strip("0") == ""
+    assert int(digits[1], 16) == last
+
+
+@given(st.text(min_size=1, max_size=40), st.sampled_from([4, 6]), st.integers(0))
+def test_key_tells_its_parts(domain, version, number):
+    index = number % (1 << (BITS[version] - BLOCK_BITS))
+    key = block_key(domain, version, index)
+    assert key_parts(key) in ((domain, version, index), None)
+    assert key_parts(key) is not None or len(domain.encode("utf-8", "surrogatepass")) > 32
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "d",
+        "d/4",
+        "d/4/",
+        "d/4/x",
+        "d/5/000007",
+        "d/4/7",
+        "d/4/0000007",
+        "d/4/00000A",
+        "d/4/-00001",
+        "d/4/1000000",
+        "D/4/000007",
+        "a--b/4/000007",
+        "a--/4/000007",
+        "a--zz/4/000007",
+        "/4/000007",
+    ],
+)
+def test_keys_of_no_block_tell_nothing(key):
+    assert key_parts(key) is None
+
+
+def test_key_of_a_shortened_domain_tells_nothing():
+    assert key_parts(block_key("x" * 300, 4, 0)) is None
 
 
 @pytest.mark.parametrize("key", ["d/4/xyz", "d/4/", ""])

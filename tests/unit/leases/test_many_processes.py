@@ -17,7 +17,7 @@ from podnet.errors import PoolExhaustedError
 from podnet.model.lease import Owner
 from podnet.model.pool import Pool
 from podnet.stores.file import FileStore
-from podnet.testing.store_contract import in_processes
+from podnet.testing.together import in_processes
 
 POOL = Pool("p", "10.0.0.0/21")
 

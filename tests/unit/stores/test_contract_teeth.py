@@ -268,7 +268,7 @@ def test_the_store_they_break_is_sound(test):
 
 
 def test_a_process_that_fails_fails_the_test(capfd):
-    from podnet.testing.store_contract import in_processes
+    from podnet.testing.together import in_processes
 
     def child(number):
         assert number != 1, "as planned"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from podnet import disk
 from podnet.errors import DeadlineError, IOFailureError
-from podnet.testing.store_contract import in_processes
+from podnet.testing.together import in_processes
 
 TEXTS = st.text(max_size=30) | st.text(min_size=150, max_size=400)
 

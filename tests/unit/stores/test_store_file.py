@@ -13,13 +13,16 @@ import podnet.testing
 from podnet import disk
 from podnet.errors import InvalidConfigError, StoreError, TryAgainLaterError
 from podnet.model.addresses import Address
-from podnet.model.block import Block
+from podnet.model.block import BLOCK_BITS, Block
 from podnet.model.lease import Lease, Owner
 from podnet.stores import file as file_store
 from podnet.stores.file import FileStore
 
+FIRST = Address(4, 7 << BLOCK_BITS)
+
 
 class TestFileStore(podnet.testing.StoreContract):
+    seeks = True
     durable = multi_process = True
 
     @pytest.fixture(autouse=True)
@@ -66,7 +69,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_file_is_an_error_that_names_it(store, damage):
     owner = Owner("c", "eth1", "ns", "web")
-    lease = Lease(domain="d", pool="p", ip=Address(4, 7 << 8), length=8, owner=owner, sequence=1)
+    lease = Lease(domain="d", pool="p", ip=FIRST, length=8, owner=owner, sequence=1)
     key = block().key
     store.swap(key, block(leases={0: lease}), None)
     path = the_file(store)
@@ -157,11 +160,11 @@ def test_folder_that_cannot_be_made_is_a_store_error(tmp_path):
 
 
 def test_unchanged_leases_are_neither_encoded_nor_decoded_again(store, monkeypatch):
-    lease = Lease(domain="d", pool="p", ip=Address(4, 7 << 8), length=8, owner=Owner("c", "e"))
+    lease = Lease(domain="d", pool="p", ip=FIRST, length=8, owner=Owner("c", "e"))
     other = FileStore(store._folder)
     store.swap("k", block(leases={0: lease}), None)
     loaded, version = other.load("k")
-    added = evolve(lease, ip=Address(4, (7 << 8) + 1))
+    added = evolve(lease, ip=Address(4, FIRST.value + 1))
     calls = []
     monkeypatch.setattr(Lease, "to_document", lambda self: calls.append(self.ip) or right(self))
     assert store.swap("k", block(2, leases={0: lease, 1: added}), version)

@@ -9,6 +9,8 @@ from podnet.stores import memory
 
 
 class TestMemoryStore(podnet.testing.StoreContract):
+    seeks = True
+
     def open(self):
         return memory.MemoryStore()
 

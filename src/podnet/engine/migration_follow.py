@@ -1,0 +1,396 @@
+"""A store that knows where a domain went: what allocators use in place of the bare store.
+
+While a domain moves, and after it has moved, whoever still has the other store in his settings is
+led to the block that counts. The rules are told in ``podnet.ipam.migrate``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
+
+from podnet.engine import registry
+from podnet.errors import PodnetError, StoreError, TryAgainLaterError
+from podnet.ipam import migrate
+from podnet.ipam.migrate import Kind, Mark, State, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from podnet.model.addresses import Address
+    from podnet.model.block import Block
+    from podnet.model.lease import Owner
+    from podnet.ports import Store
+
+    Entry = tuple[Block, str] | None
+
+_HOPS = 8
+_ATTEMPTS = 20
+
+
+class Following:
+    """Passes calls on to the store, or to the one that a domain moved to.
+
+    A block that has not moved costs what it costs in the bare store, and a look at its holder. A
+    block that is made costs one more write and two more reads, a listing one more read.
+    """
+
+    def __init__(
+        self, store: Store, *, opener: Callable[[str], Store] = registry.open_store
+    ) -> None:
+        """Take a store; closing this closes it.
+
+        Args:
+            store: the one that the settings name.
+            opener: opens another by its URL, when a domain turns out to be there.
+        """
+        self._stores = [store]
+        self._opener = opener
+        self._opened: dict[str, int] = {}
+        self._lock = threading.Lock()
+        if hasattr(store, "seek"):
+            self.seek = self._seek
+        if hasattr(store, "cursor"):
+            self.cursor = self._cursor
+
+    def load(self, key: str) -> Entry:
+        """Return the block that counts and its version, or None where there is none.
+
+        Raises:
+            StoreError: a store is broken or unreachable.
+            TryAgainLaterError: the domain is in a store that cannot be had from here.
+        """
+        return self.load_at(0, key)
+
+    def swap(self, key: str, new: Block | None, expected: str | None) -> bool:
+        """Replace the block that counts if it is still at version ``expected``.
+
+        Raises:
+            StoreError: a store is broken; whether the write happened is unknown.
+            TryAgainLaterError: the domain is in a store that cannot be had from here.
+        """
+        return self.swap_at(0, key, new, expected)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Return the keys that start with ``prefix``, in order, wherever the blocks are."""
+        places = dict.fromkeys((each.at, each.prefix) for each in self._places(0, prefix))
+        return _merged([self._stores[at].keys(part) for at, part in places])
+
+    def close(self) -> None:
+        """Close all stores that were opened. May be called again."""
+        for store in self._stores:
+            store.close()
+
+    def _seek(self, prefix: str, owner: Owner) -> Iterator[str]:
+        places = (_Place(0, prefix, ""),)
+        for _ in range(_ATTEMPTS):
+            found = [
+                sorted(_sought(self._stores[at], part, owner))
+                for at, part in dict.fromkeys((each.at, each.prefix) for each in places)
+            ]
+            # Where a mark was set meanwhile, blocks may have been missed in both stores.
+            before, places = places, self._places(0, prefix)
+            if places == before:
+                return _merged(found)
+        raise TryAgainLaterError(f"domains under {prefix!r} move faster than they can be searched")
+
+    def _cursor(self, domain: str, pool: str) -> Address | None:
+        # A hint for pickers: that of the home store will do.
+        last: Address | None = self._stores[0].cursor(domain, pool)  # type: ignore[attr-defined]
+        return last
+
+    def know(self, store: Store) -> int:
+        """Return the number by which an open store is known here from now on."""
+        with self._lock:
+            self._stores.append(store)
+            self._opened[load_identity(store)] = len(self._stores) - 1
+            return len(self._stores) - 1
+
+    def load_at(self, at: int, key: str, came: int | None = None) -> Entry:
+        """Load as somebody does whose settings name the store of a number.
+
+        Args:
+            at: the number.
+            key: of the block.
+            came: number of the store whose mark led there; None for none.
+        """
+        entry = self._stores[at].load(key)
+        if entry is None or entry[0].holder.startswith("!"):
+            at, entry = self._locate(at, key, came)
+            if entry is None or state_of(entry[0]) is not State.OPEN:
+                return None
+            entry = migrate.shown(entry[0]), entry[1]
+        if key.startswith(migrate.HIDDEN):
+            return None
+        return entry[0], f"{at}:{entry[1]}"
+
+    def swap_at(
+        self,
+        at: int,
+        key: str,
+        new: Block | None,
+        expected: str | None,
+        came: int | None = None,
+    ) -> bool:
+        """Swap; ``at`` and ``came`` as in ``load_at``."""
+        if key.startswith(migrate.HIDDEN):
+            raise StoreError(f"{key!r} is where podnet keeps what it knows of moves")
+        if expected is None:
+            return (
+                self.load_at(at, key) is None if new is None else self._create(at, key, new, came)
+            )
+        number, _, version = expected.partition(":")
+        if not number.isdigit() or int(number) >= len(self._stores):
+            return False
+        store = self._stores[int(number)]
+        return store.swap(key, None if new is None else migrate.kept(new), version)
+
+    def _create(self, at: int, key: str, block: Block, came: int | None) -> bool:
+        """Make a block: an empty one first, then a look at the marks, then the block.
+
+        Whoever sets a mark lists the blocks after it: he has seen the empty one, or the mark has
+        been seen here.
+        """
+        store = self._stores[at]
+        store.swap(key, migrate.new(block), None)
+        entry = store.load(key)
+        before = None if entry is None else (at, entry[1])
+        for _ in range(_ATTEMPTS):
+            last, entry = self._locate(at, key, came)
+            store = self._stores[last]
+            state = _state(entry)
+            if state is State.OPEN:
+                return False
+            if entry is None or state is not State.NEW:
+                store.swap(key, migrate.new(block), entry[1] if entry else None)
+            elif before == (last, entry[1]):
+                return store.swap(key, migrate.kept(block), entry[1])
+            else:
+                before = last, entry[1]
+        return False
+
+    def _locate(self, at: int, key: str, came: int | None = None) -> tuple[int, Entry]:
+        """Return the number of the store where a block counts, and what is there.
+
+        What is there may be no open block: then there is none anywhere, and one may be made there.
+
+        Args:
+            at: number of the store to begin in.
+            key: of the block.
+            came: number of the store whose mark led here.
+
+        Raises:
+            TryAgainLaterError: it cannot be found.
+        """
+        for _ in range(_ATTEMPTS):
+            found = self._walk(at, key, came, _HOPS)
+            if found is not None:
+                return found
+        raise TryAgainLaterError(
+            f"block {key} is neither where it was nor where it went",
+            "if this lasts, the store it was moved to has lost it",
+        )
+
+    def _walk(self, at: int, key: str, came: int | None, hops: int) -> tuple[int, Entry] | None:
+        """Go by the marks once; None where what is read is not of one time.
+
+        That there is no block is believed only where none ever was, in none of the stores: what
+        is read of them one after the other then was so at once.
+        """
+        store = self._stores[at]
+        entry = before = store.load(key)
+        if _state(entry) is State.OPEN:
+            return at, entry
+        mark, seen = load_mark(store, migrate.part_of(key))
+        if seen is not None:
+            # With the mark set, what is not open now never will be.
+            entry = store.load(key)
+        state = _state(entry)
+        if state is State.OPEN:
+            return at, entry
+        if state is State.NEW and (before is None or entry is None or before[1] != entry[1]):
+            return None
+        if state is State.MOVED and mark.kind is not Kind.JOIN:
+            if entry is not None and mark.leads_away:
+                settle(store, self._stores[self._follow(mark, key)], key, entry)
+            return None
+        found: tuple[int, Entry] | None = (at, entry)
+        if mark.kind is not Kind.HOME and (there := self._follow(mark, key)) != came:
+            if not hops:
+                raise StoreError(f"block {key}: the marks of its domain lead in a circle")
+            found = self._walk(there, key, at if mark.leads_away else None, hops - 1)
+        if found is not None and _state(found[1]) is State.OPEN:
+            return found
+        return found if migrate.never_open(entry[0] if entry else None) else None
+
+    def _follow(self, mark: Mark, key: str) -> int:
+        """Return the number of the store that a mark names.
+
+        Raises:
+            TryAgainLaterError: it cannot be opened here, or another one is there.
+        """
+        with self._lock:
+            if 0 not in self._opened.values() and (own := load_identity(self._stores[0])):
+                self._opened[own] = 0
+            known = self._opened.get(mark.store)
+            if known is not None:
+                return known
+            try:
+                store = self._opener(mark.url)
+            except PodnetError as error:
+                what = f"{_where(mark, key)}, which cannot be opened"
+                raise TryAgainLaterError(what, str(error)) from error
+            if load_identity(store) != mark.store:
+                with suppress(PodnetError):
+                    store.close()
+                raise TryAgainLaterError(
+                    f"{_where(mark, key)}, which is another one on this machine",
+                    "a store of one machine's own files can be followed to on that machine only",
+                )
+            self._stores.append(store)
+            self._opened[mark.store] = len(self._stores) - 1
+            return len(self._stores) - 1
+
+    def _places(self, at: int, prefix: str, hops: int = _HOPS) -> tuple[_Place, ...]:
+        """Return the stores where keys of a prefix may be, those that blocks leave first."""
+        places = [_Place(at, prefix, "")]
+        for part, mark, version in marks(self._stores[at], prefix):
+            places[0] = evolve(places[0], marks=f"{places[0].marks}{version} ".strip())
+            if mark.kind is Kind.HOME or not hops:
+                continue
+            whole = prefix if "/" in prefix else f"{part}/"
+            there = self._follow(mark, part)
+            if mark.leads_away:
+                places += self._places(there, whole, hops - 1)
+            else:
+                places.insert(0, _Place(there, whole, version))  # it leads back here: no further
+        return tuple(places)
+
+
+@frozen
+class _Place:
+    """Where to look for keys: number of the store, prefix, versions of the marks that led there."""
+
+    at: int
+    prefix: str
+    marks: str
+
+
+class View:
+    """The target of a join, as those see it who come from the source of it."""
+
+    def __init__(self, target: Store, source: Store, opener: Callable[[str], Store]) -> None:
+        """Take both stores, bare; neither is closed here."""
+        self._following = Following(target, opener=opener)
+        self._came = self._following.know(source)
+
+    def load(self, key: str) -> Entry:
+        """Load; see ``Following.load``."""
+        return self._following.load_at(0, key, self._came)
+
+    def swap(self, key: str, new: Block | None, expected: str | None) -> bool:
+        """Swap; see ``Following.swap``."""
+        return self._following.swap_at(0, key, new, expected, self._came)
+
+
+def load_mark(store: Store, part: str) -> tuple[Mark, Entry]:
+    """Return the mark of a domain in a store, and the entry that it was read from.
+
+    Raises:
+        StoreError: the store is broken, or what is there is no mark.
+    """
+    entry = store.load(migrate.mark_key(part))
+    return migrate.read_mark(entry[0] if entry else None), entry
+
+
+def marks(store: Store, prefix: str) -> Iterator[tuple[str, Mark, str]]:
+    """Yield the marks of the domains that a prefix of keys is about.
+
+    Each comes with the part of keys that stands for its domain, and with its version.
+    """
+    if "/" in prefix:
+        part = migrate.part_of(prefix)
+        mark, entry = load_mark(store, part)
+        yield part, mark, entry[1] if entry else ""
+        return
+    for key in list(store.keys(migrate.MARK_PREFIX)):
+        entry = store.load(key)
+        if entry is not None and (part := migrate.marked_part(entry[0])).startswith(prefix):
+            yield part, migrate.read_mark(entry[0]), entry[1]
+
+
+def _sought(store: Store, prefix: str, owner: Owner) -> Iterable[str]:
+    seek = getattr(store, "seek", None)
+    keys: Iterable[str] = store.keys(prefix) if seek is None else seek(prefix, owner)
+    return keys
+
+
+def _merged(found: list[Iterable[str]] | list[list[str]]) -> Iterator[str]:
+    before = ""
+    for key in heapq.merge(*found) if len(found) > 1 else found[0]:
+        if key != before and not key.startswith(migrate.HIDDEN):
+            yield key
+        before = key
+
+
+def load_identity(store: Store) -> str:
+    """Return what a store says it is; empty if it has not been asked before.
+
+    Raises:
+        StoreError: the store is broken.
+    """
+    entry = store.load(migrate.IDENTITY)
+    return entry[0].holder if entry else ""
+
+
+def identify(store: Store) -> str:
+    """Return what a store says it is, after giving it a name if it has none.
+
+    Raises:
+        StoreError: the store is broken.
+    """
+    while not (name := load_identity(store)):
+        store.swap(migrate.IDENTITY, migrate.identity_block(os.urandom(8).hex()), None)
+    return name
+
+
+def settle(source: Store, target: Store, key: str, entry: tuple[Block, str]) -> None:
+    """Finish the move of a block that the source has closed, unless somebody else was faster.
+
+    Args:
+        source: where it is closed.
+        target: where it goes, not in use before the move.
+        key: of the block.
+        entry: what the source has.
+    """
+    block, version = entry
+    there = target.load(key)
+    if _state(there) is not State.OPEN:
+        made = migrate.opened(block, there[0] if there else None)
+        if not target.swap(key, made, there[1] if there else None):
+            return
+    source.swap(key, migrate.gone(block), version)
+
+
+def _state(entry: Entry) -> State:
+    return state_of(entry[0] if entry else None)
+
+
+def _where(mark: Mark, key: str) -> str:
+    verb = "is being moved from" if mark.kind is Kind.FROM else "was moved to"
+    return f"the domain of {key} {verb} {mark.url}"
+
+
+def follow(url: str) -> Following:
+    """Open the store that a URL names, and follow domains to where they moved.
+
+    Raises:
+        InvalidConfigError: no store has that scheme, or the URL is not one of it.
+        StoreError: the store cannot be opened.
+    """
+    return Following(registry.open_store(url))

@@ -1,0 +1,22 @@
+"""What podnet installs in a cluster: resource definitions and roles, as YAML files beside this.
+
+The files are generated from ``podnet.manifests.resources`` and ``podnet.manifests.roles`` by
+``python -m podnet.manifests.generate``; a test holds them to it.
+"""
+
+from __future__ import annotations
+
+FILES = ("ipblocks.yaml", "roles.yaml")
+"""The files, in the order to apply them in."""
+
+
+def render(names: tuple[str, ...] = FILES) -> str:
+    """Return the manifests as one stream of YAML documents, for ``kubectl apply -f -``.
+
+    Args:
+        names: which of ``FILES``; all if not given.
+    """
+    from importlib.resources import files
+
+    folder = files("podnet.manifests")
+    return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)

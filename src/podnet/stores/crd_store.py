@@ -1,0 +1,363 @@
+"""The store of ``kubernetes:``: an ``IPBlock`` object for each block.
+
+A swap is one write: creating is POST, which only one can win; replacing is a merge patch that
+names the object's UID and resourceVersion and tells only what changed; deleting has both as
+preconditions. If a reply is lost, the object itself tells whether the write took effect: each
+write leaves a random id in an annotation, with those of the last seven before it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from podnet.cluster import resource
+from podnet.cluster.answers import (
+    ConflictError,
+    ExistsError,
+    InvalidObjectError,
+    MissingError,
+    RefusedError,
+    UnknownOutcomeError,
+)
+from podnet.errors import StoreError
+from podnet.manifests.resources import GROUP, KIND, PLURAL, VERSION
+from podnet.stores import crd_names, crd_object, crd_owners
+from podnet.stores.crd_mirror import Mirror
+from podnet.stores.crd_object import Known, Next, Writes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from podnet.cluster.door import Cluster
+    from podnet.model.block import Block
+    from podnet.model.lease import Owner
+    from podnet.stores.crd_form import Document
+
+BLOCKS = resource.custom(GROUP, VERSION, PLURAL, KIND, namespaced=False)
+
+FEW_BLOCKS = 16
+"""Up to this many blocks of a domain are listed at every ``seek``."""
+
+_SEEKS_BEFORE_MIRROR = 3
+_LEASES_KEPT = 1 << 14
+"""Leases of remembered blocks, about 1 KB each; 32 full blocks."""
+
+_LASTING = ("claim:", "reserved:")
+
+
+class _Memory:
+    """What one process knows; a forked one starts with nothing, its parent's locks included."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.blocks: OrderedDict[str, Known] = OrderedDict()
+        self.leases = 0
+        self.seeks = 0
+        self.mirror: Mirror | None = None
+
+    def recall(self, key: str) -> Known | None:
+        """Return the version of a block that was read or written last."""
+        with self.lock:
+            known = self.blocks.get(key)
+            if known is not None:
+                self.blocks.move_to_end(key)
+            return known
+
+    def keep(self, known: Known) -> None:
+        """Remember a version; what was not used longest is forgotten when it gets too much."""
+        with self.lock:
+            self._drop(known.key)
+            self.blocks[known.key] = known
+            self.leases += len(known.kept)
+            while self.leases > _LEASES_KEPT and len(self.blocks) > 1:
+                self._drop(next(iter(self.blocks)))
+
+    def forget(self, key: str) -> None:
+        """Forget a block."""
+        with self.lock:
+            self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        known = self.blocks.pop(key, None)
+        if known is not None:
+            self.leases -= len(known.kept)
+
+
+class CrdStore:
+    """Blocks as ``IPBlock`` objects; threads may share it, and forked processes inherit it."""
+
+    def __init__(self, cluster: Cluster, *, timeout: float = 10.0) -> None:
+        """Use a connection, which is closed with the store.
+
+        Args:
+            cluster: the connection.
+            timeout: seconds to find out whether a write whose reply was lost took effect.
+        """
+        self._cluster = cluster
+        self._timeout = timeout
+        self._memory = _Memory()
+
+    def load(self, key: str) -> tuple[Block, str] | None:
+        """Return the block and its version, or None where there is none.
+
+        While nobody else writes a block, only its metadata is read.
+
+        Raises:
+            StoreError: the API server cannot be reached or refuses, or the object is damaged.
+        """
+        known = self._read(key)
+        return None if known is None else (known.block, known.tag)
+
+    def swap(self, key: str, new: Block | None, expected: str | None) -> bool:
+        """Replace the block at ``key`` if it is still at version ``expected``.
+
+        Raises:
+            StoreError: the API server cannot be reached or refuses, or it could not be found out
+                what became of a write whose reply was lost.
+        """
+        if new is None:
+            return self._delete(key, expected)
+        if expected is None:
+            return self._write(key, crd_object.first(key, new), None)
+        base = self._own.recall(key)
+        if base is None or base.tag != expected:
+            base = self._read(key)
+            if base is None or base.tag != expected:
+                return False
+        return self._write(key, crd_object.change(base, new), base)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that start with ``prefix``, in order, as they are now.
+
+        Raises:
+            StoreError: see ``load``; or an object has a name that is not its key's.
+        """
+        found = []
+        for row in self._cluster.table(BLOCKS, labels=crd_names.selector(prefix)):
+            key = str(row.get("Key"))
+            if crd_names.object_name(key) != row.get("Name"):
+                raise crd_object.damaged(str(row.get("Name")), f"spec.key: {key!r} is not its key")
+            if key.startswith(prefix):
+                found.append(key)
+        return sorted(found)
+
+    def seek(self, prefix: str, owner: Owner) -> list[str]:
+        """Return the keys under ``prefix`` of blocks that may have a lease of the owner.
+
+        It lists metadata, and so sees every swap, while a domain has few blocks (16), for owners
+        that are claims or reservations, and in a process that seeks for the first times. Else it
+        asks this process's mirror: that knows the process's own swaps at once, and others' when
+        the API server's watch tells them, milliseconds later.
+
+        Raises:
+            StoreError: see ``load``.
+        """
+        wanted = crd_owners.marks(owner)
+        own = self._own
+        mirror = own.mirror
+        lasting = owner.container_id.startswith(_LASTING)
+        mirrored = mirror is not None and not lasting and mirror.current
+        if mirror is not None and mirrored and mirror.count(prefix) > FEW_BLOCKS:
+            return mirror.seek(prefix, wanted)
+        found = self._listed(crd_names.selector(prefix))[0]
+        own.seeks += 1
+        if mirror is None and own.seeks > _SEEKS_BEFORE_MIRROR and len(found) > FEW_BLOCKS:
+            self._mirror(own)
+        keys = []
+        for meta in found:
+            marks, key = crd_owners.read(meta), _key_of(meta)
+            if key.startswith(prefix) and (marks is None or crd_owners.has(marks, wanted)):
+                keys.append(key)
+        return sorted(keys)
+
+    def close(self) -> None:
+        """Close the connection and end the mirror."""
+        if self._memory.pid == os.getpid() and self._memory.mirror is not None:
+            self._memory.mirror.close()
+        self._cluster.close()
+
+    @property
+    def _own(self) -> _Memory:
+        if self._memory.pid != os.getpid():
+            self._memory = _Memory()
+        return self._memory
+
+    def _read(self, key: str) -> Known | None:
+        """Return the block as it is now."""
+        own, name = self._own, crd_names.object_name(key)
+        known = own.recall(key)
+        if known is not None and known.calm:
+            found = self._cluster.get(BLOCKS, name, meta_only=True)
+            if found is None:
+                own.forget(key)
+                return None
+            if _is_at(found["metadata"], known):
+                return known
+        found = self._cluster.get(BLOCKS, name)
+        if found is None:
+            own.forget(key)
+            return None
+        if known is not None and _is_at(found["metadata"], known):
+            known.calm = True
+            return known
+        fresh = crd_object.decode(key, found, known)
+        # A second look at what others change would be one too many each time.
+        fresh.calm = known is None
+        own.keep(fresh)
+        return fresh
+
+    def _write(self, key: str, planned: Next, base: Known | None) -> bool:
+        """Create or patch an object; tell whether it was this write that was done."""
+        name = crd_names.object_name(key)
+
+        def send() -> Document:
+            if base is None:
+                return self._cluster.create(BLOCKS, planned.body, strict=True, meta_only=True)
+            return self._cluster.patch(BLOCKS, name, planned.body, strict=True, meta_only=True)
+
+        try:
+            meta = self._sent(name, planned.id, base, send)
+        except RefusedError as error:
+            raise _refused(error) from error
+        if meta is None:
+            return False
+        known = planned.wrote(meta)
+        self._own.keep(known)
+        self._tell(name, known)
+        return True
+
+    def _sent(
+        self, name: str, write: str, base: Known | None, send: Callable[[], Document]
+    ) -> Document | None:
+        """Write until it is known what became of it; return the metadata, or None if it lost."""
+        ends, lost = time.monotonic() + self._timeout, False
+        while True:
+            try:
+                found: Document = send()["metadata"]
+            except UnknownOutcomeError:
+                # The same write again: it holds for the expected version only, so that it can be
+                # done once at most, however late the first one is carried out.
+                if lost and time.monotonic() > ends:
+                    raise
+                lost = True
+                continue
+            except (ConflictError, ExistsError, MissingError) as error:
+                return self._resolved(name, write, base, error) if lost else None
+            except InvalidObjectError as error:
+                if error.causes == ("metadata.uid",):
+                    return None
+                raise
+            except StoreError as error:
+                raise _unknown(name, error) if lost else error from None
+            return found
+
+    def _resolved(
+        self, name: str, write: str, base: Known | None, error: RefusedError
+    ) -> Document | None:
+        """Find out whether a write whose reply was lost was done before its repetition lost."""
+        try:
+            found = self._cluster.get(BLOCKS, name, meta_only=True)
+        except StoreError as failure:
+            raise _unknown(name, failure) from None
+        meta: Document = found["metadata"] if found else {}
+        writes = Writes.read(meta)
+        if write in writes.ids:
+            if writes.ids[0] == write:
+                return meta
+            # Done, and others wrote since: what it made is no longer there to be remembered.
+            return {**meta, "resourceVersion": ""}
+        if base is not None and meta.get("uid") == base.uid:
+            since = writes.count - base.writes.count
+            if 0 < since <= crd_object.REMEMBERED:
+                return None
+        raise _unknown(name, error)
+
+    def _delete(self, key: str, expected: str | None) -> bool:
+        name = crd_names.object_name(key)
+        if expected is None:
+            return self._cluster.get(BLOCKS, name, meta_only=True) is None
+        version, _, uid = expected.partition(".")
+        lost = False
+        ends = time.monotonic() + self._timeout
+        while True:
+            try:
+                gone = self._cluster.delete(BLOCKS, name, uid=uid, version=version)
+            except UnknownOutcomeError:
+                if lost and time.monotonic() > ends:
+                    raise
+                lost = True
+                continue
+            except MissingError as error:
+                if lost:  # by this or by another, that cannot be told
+                    raise _unknown(name, error) from None
+                return False
+            except ConflictError as error:
+                if lost and not self._is_there(name, uid):
+                    raise _unknown(name, error) from None
+                return False
+            except StoreError as error:
+                raise _unknown(name, error) if lost else error from None
+            if gone.get("kind") == KIND:
+                finalizers = ", ".join(gone["metadata"].get("finalizers") or ())
+                raise StoreError(f"{KIND} {name} waits for its finalizers: {finalizers}")
+            self._own.forget(key)
+            return True
+
+    def _is_there(self, name: str, uid: str) -> bool:
+        try:
+            found = self._cluster.get(BLOCKS, name, meta_only=True)
+        except StoreError as error:
+            raise _unknown(name, error) from None
+        return found is not None and found["metadata"].get("uid") == uid
+
+    def _tell(self, name: str, known: Known) -> None:
+        mirror = self._own.mirror
+        if mirror is not None:
+            marks = b"".join(one.marks for one in known.kept.values())
+            mirror.wrote(name, known.key, known.version, marks)
+
+    def _listed(self, selector: str = "") -> tuple[list[Document], str]:
+        found = self._cluster.list_all(BLOCKS, labels=selector, meta_only=True)
+        return [one["metadata"] for one in found.items], found.version
+
+    def _mirror(self, own: _Memory) -> None:
+        with own.lock:
+            if own.mirror is not None:
+                return
+            own.mirror = Mirror(
+                self._listed,
+                lambda version: self._cluster.watch(BLOCKS, version, meta_only=True),
+                _key_of,
+            )
+        own.mirror.begin()
+
+
+def _is_at(meta: Document, known: Known) -> bool:
+    return (meta.get("resourceVersion"), meta.get("uid")) == (known.version, known.uid)
+
+
+def _key_of(meta: Document) -> str:
+    name = str(meta.get("name"))
+    key = (meta.get("annotations") or {}).get(crd_object.KEY, "")
+    if crd_names.object_name(key) != name:
+        what = f"metadata.annotations[{crd_object.KEY}]: {key!r} is not its key"
+        raise crd_object.damaged(name, what)
+    return str(key)
+
+
+def _unknown(name: str, error: StoreError) -> UnknownOutcomeError:
+    what = f"the reply to a write of {KIND} {name} was lost, and what became of it cannot be told"
+    return UnknownOutcomeError(what, str(error))
+
+
+def _refused(error: RefusedError) -> StoreError:
+    """Return the error for a write that the API server does not take."""
+    if error.status in (400, 422):
+        hint = "the cluster's definition of it may be another podnet's; see `podnet ipam crds`"
+        return StoreError(error.msg, f"{error.details}; {hint}")
+    return error

@@ -1,0 +1,196 @@
+"""Who holds leases in the files of one folder, without reading all of them each time.
+
+Writers tell each other in a file ``.changes``: a line with ``+`` and a file's name before it is
+replaced, one with ``-`` after. A reader that has followed it knows which files to look at again:
+those with a line since, and those with a ``+`` that no ``-`` followed, whose writer is at work or
+was killed. The file need not survive a power cut, as no reader does; it is begun anew, with another
+head, when it gets long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from array import array
+from typing import TYPE_CHECKING
+
+from podnet import disk
+from podnet.errors import IOFailureError
+from podnet.ipam.holders import OwnerIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from podnet.model.lease import Owner
+
+_NAME = ".changes"
+_HEAD_BYTES = 33
+_LONGEST = 4 << 20
+# A search through a file's bytes takes a hundredth of taking it into the index: the first look-up
+# in a folder of a million leases would take seconds, so that each one takes in a few files.
+_AT_ONCE = 32
+
+# The writer's order of keys is fixed (Lease.to_document); a quote inside of a text is escaped.
+_TEXT = rb'("(?:[^"\\]|\\.)*")'
+_LEASE = re.compile(
+    rb'"container":%b,"ifname":%b,"namespace":%b,"pod":%b,"uid":%b' % ((_TEXT,) * 5)
+)
+
+
+class ChangeLog:
+    """The file ``.changes`` of one folder, as writers see it; they hold the folder's lock."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(folder, _NAME)
+
+    def begin(self, name: str) -> None:
+        """Tell that a file is about to change.
+
+        Raises:
+            IOFailureError: it cannot be told, so the file must not change.
+        """
+        try:
+            self._append(b"+" + name.encode() + b"\n")
+        except OSError as error:
+            raise IOFailureError(f"cannot write {self._path}: {error.strerror}") from error
+
+    def end(self, name: str) -> None:
+        """Tell that it has changed, or not."""
+        try:
+            self._append(b"-" + name.encode() + b"\n")
+        except OSError:
+            # Readers go on looking at the file: slower, and right.
+            return
+
+    def _append(self, line: bytes) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self._path, flags, 0o600)
+        try:
+            size = os.fstat(fd).st_size
+            if size > _LONGEST and line.startswith(b"+"):
+                os.ftruncate(fd, 0)
+                size = 0
+            if size == 0:
+                line = os.urandom((_HEAD_BYTES - 1) // 2).hex().encode() + b"\n" + line
+            os.write(fd, line)
+        finally:
+            os.close(fd)
+
+
+class FolderIndex:
+    """Finds the files of one folder that may have leases of an owner. Threads may share it."""
+
+    def __init__(self, folder: str, ending: str) -> None:
+        """Follow a folder whose block files have that ending; nothing is read yet."""
+        self._folder = folder
+        self._ending = ending
+        self._path = os.path.join(folder, _NAME)
+        self._lock = threading.Lock()
+        self._owners = OwnerIndex()
+        self._tokens: dict[str, array[int]] = {}
+        self._head = b""
+        self._at = 0
+        self._open: set[str] = set()
+        self._unread: set[str] = set()
+
+    def seek(self, owner: Owner) -> tuple[str, ...]:
+        """Return the names of files that may have a lease of the owner.
+
+        Raises:
+            IOFailureError: a file cannot be read.
+        """
+        with self._lock:
+            for name in self._to_look_at():
+                if name not in self._unread:
+                    self._look_at(name)
+            for name in list(self._unread)[:_AT_ONCE]:
+                self._unread.discard(name)
+                self._look_at(name)
+            found = self._owners.find(_tokens_of(owner))
+            return (*found, *(name for name in self._unread if self._mentions(name, owner)))
+
+    def _mentions(self, name: str, owner: Owner) -> bool:
+        data = disk.read_file(os.path.join(self._folder, name))
+        texts = (owner.container_id, *filter(None, [owner.pod_uid]))
+        return data is not None and any(json.dumps(text).encode() in data for text in texts)
+
+    def _to_look_at(self) -> Iterable[str]:
+        log = disk.read_file(self._path) if self._at == 0 else self._news()
+        if log is None or log[:_HEAD_BYTES] != self._head or not self._head:
+            return self._begin_anew(log)
+        changed = self._follow(log[_HEAD_BYTES:])
+        return changed | self._open
+
+    def _begin_anew(self, log: bytes | None) -> Iterable[str]:
+        if log is None or self._at:
+            # From its beginning, before the folder is listed: what changes later is told later.
+            log = disk.read_file(self._path) or b""
+        self._head, self._at = log[:_HEAD_BYTES], min(len(log), _HEAD_BYTES)
+        self._open = set()
+        self._follow(log[_HEAD_BYTES:])
+        self._owners.clear()
+        self._tokens.clear()
+        self._unread = {name for name in disk.names(self._folder) if name.endswith(self._ending)}
+        return ()
+
+    def _news(self) -> bytes | None:
+        """Return the head and what was written since; None where there is no such file."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            head = os.pread(fd, _HEAD_BYTES, 0)
+            size = os.fstat(fd).st_size
+            if size < self._at:
+                return None
+            return head + os.pread(fd, size - self._at, self._at)
+        finally:
+            os.close(fd)
+
+    def _follow(self, lines: bytes) -> set[str]:
+        whole = lines[: lines.rfind(b"\n") + 1]
+        self._at += len(whole)
+        changed = set()
+        for line in whole.splitlines():
+            name = line[1:].decode("utf-8", "replace")
+            changed.add(name)
+            (self._open.add if line.startswith(b"+") else self._open.discard)(name)
+        return changed
+
+    def _look_at(self, name: str) -> None:
+        data = disk.read_file(os.path.join(self._folder, name))
+        now = array("q", _tokens_in(data) if data else ())
+        before = self._tokens.get(name, array("q"))
+        if now == before:
+            return
+        old, new = set(before), set(now)
+        if len(old) == len(before) and len(new) == len(now):
+            self._owners.remove_tokens(name, old - new)
+            self._owners.add_tokens(name, new - old)
+        else:  # an owner with several leases in the block
+            self._owners.remove_tokens(name, before)
+            self._owners.add_tokens(name, now)
+        if now:
+            self._tokens[name] = now
+        else:
+            self._tokens.pop(name, None)
+
+
+def _tokens_in(data: bytes) -> list[int]:
+    tokens = []
+    for container, ifname, _, _, uid in _LEASE.findall(data):
+        tokens.append(hash((container, ifname)))
+        if uid != b'""':
+            tokens.append(hash((uid, ifname, 1)))
+    return tokens
+
+
+def _tokens_of(owner: Owner) -> list[int]:
+    container, ifname, uid = (
+        json.dumps(text).encode() for text in (owner.container_id, owner.ifname, owner.pod_uid)
+    )
+    tokens = [hash((container, ifname))]
+    return [*tokens, hash((uid, ifname, 1))] if owner.pod_uid else tokens

@@ -1,0 +1,198 @@
+"""The Lease that whereabouts holds while it changes a pool and a reservation.
+
+It is client-go's leader election: who finds the Lease without a holder, or unchanged for as long
+as its holder asked for, writes its own name into it. Only with it is it certain that nobody takes
+an address out of another pool between reading that pool and writing one's own.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from podnet.cluster.answers import (
+    ConflictError,
+    ExistsError,
+    InvalidObjectError,
+    MissingError,
+    UnknownOutcomeError,
+    UnreachableError,
+)
+from podnet.cluster.resource import LEASES
+from podnet.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from podnet.cluster.door import Cluster
+
+Document = dict[str, Any]
+
+DURATION = 15
+"""Seconds for which others believe in a holder that is not heard of; client-go's own default.
+Nobody waits for it unless a process dies while it holds the Lease."""
+
+_RENEW_AFTER = 3.0
+_MARGIN = 1.0
+"""whereabouts tells its 1.5 s as 1 s, and goes on for a while when it has lost the Lease."""
+_POLL = 0.1
+
+
+class LeaseLostError(UnreachableError):
+    """Somebody else took the Lease over; what was to be done with it must not be done (11)."""
+
+
+class Leader:
+    """Takes one Lease, again and again. One thread at a time may use it."""
+
+    def __init__(
+        self, cluster: Cluster, namespace: str, name: str, *, node: str = "", patience: float = 30.0
+    ) -> None:
+        """Prepare; nothing is asked yet.
+
+        Args:
+            cluster: where.
+            namespace: of the Lease.
+            name: of the Lease.
+            node: told in the Lease to people.
+            patience: seconds to wait for other holders.
+        """
+        self._cluster = cluster
+        self._namespace = namespace
+        self._name = name
+        self._node = node or os.uname().nodename
+        self._patience = patience
+        self._left: Document | None = None
+
+    @contextmanager
+    def leading(self) -> Iterator[Leading]:
+        """Hold the Lease.
+
+        Raises:
+            UnreachableError: others held it for the whole patience.
+            StoreError: the API server cannot be reached or refuses.
+        """
+        # Never "namespace/pod", as whereabouts calls itself: two of one name would both lead.
+        identity = f"podnet:{self._node}:{os.getpid()}:{os.urandom(6).hex()}"
+        held = Leading(self, identity, self._acquire(identity))
+        try:
+            yield held
+        finally:
+            self._left = self._release(held)
+
+    def _acquire(self, identity: str) -> Document:
+        ends = time.monotonic() + self._patience
+        seen: tuple[object, float] = (None, 0.0)
+        # As this process left it, it may still be: that saves a question.
+        found, self._left = self._left, None
+        while True:
+            if found is None:
+                found = self._cluster.get(LEASES, self._name, self._namespace)
+            now = time.monotonic()
+            spec = {} if found is None else found.get("spec") or {}
+            if spec != seen[0]:
+                seen = spec, now
+            holder = spec.get("holderIdentity") or ""
+            lasting = float(spec.get("leaseDurationSeconds") or 0)
+            if holder in ("", identity) or now - seen[1] > lasting + _MARGIN:
+                taken = self._take(identity, found)
+                if taken is not None:
+                    return taken
+            elif now > ends:
+                raise UnreachableError(
+                    f"the Lease {self._namespace}/{self._name} is held by {holder}",
+                    f"since {spec.get('acquireTime')}, renewed at {spec.get('renewTime')}",
+                )
+            else:
+                time.sleep(_POLL * (0.5 + random.random()))  # noqa: S311 - spreads the pollers
+            found = None
+
+    def _take(self, identity: str, found: Document | None) -> Document | None:
+        """Write the identity into the Lease; None where somebody else was faster."""
+        spec = {} if found is None else found.get("spec") or {}
+        now = _now()
+        mine = spec.get("holderIdentity") == identity
+        wanted = {
+            **spec,
+            "holderIdentity": identity,
+            "leaseDurationSeconds": DURATION,
+            "acquireTime": spec.get("acquireTime") if mine else now,
+            "renewTime": now,
+            "leaseTransitions": int(spec.get("leaseTransitions") or 0) + (not mine),
+        }
+        try:
+            if found is None:
+                meta = {"name": self._name}
+                return self._cluster.create(
+                    LEASES, {"metadata": meta, "spec": wanted}, self._namespace
+                )
+            return self._cluster.replace(LEASES, {**found, "spec": wanted})
+        except (ExistsError, ConflictError, MissingError, InvalidObjectError):
+            return None
+        except UnknownOutcomeError:
+            return None  # the next look tells: nobody else has this identity
+
+    def renew(self, identity: str, document: Document) -> Document:
+        """Tell that the holder is alive; return the Lease as it is then.
+
+        Raises:
+            LeaseLostError: it is another's.
+            StoreError: the API server cannot be reached or refuses.
+        """
+        found: Document | None = document
+        for _ in range(3):
+            taken = self._take(identity, found)
+            if taken is not None:
+                return taken
+            found = self._cluster.get(LEASES, self._name, self._namespace)
+            if found is None or (found.get("spec") or {}).get("holderIdentity") != identity:
+                break
+        raise LeaseLostError(f"the Lease {self._namespace}/{self._name} was taken over")
+
+    def _release(self, held: Leading) -> Document | None:
+        """Give it up; where that fails, others wait until it has run out."""
+        document, now = held.document, _now()
+        spec = {
+            "holderIdentity": "",
+            "leaseDurationSeconds": 1,
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": document["spec"].get("leaseTransitions", 0),
+        }
+        try:
+            return self._cluster.replace(LEASES, {**document, "spec": spec})
+        except UnknownOutcomeError:
+            return None
+        except StoreError:
+            return None
+
+
+class Leading:
+    """A Lease while it is held."""
+
+    def __init__(self, leader: Leader, identity: str, document: Document) -> None:
+        self._leader = leader
+        self._identity = identity
+        self._renewed = time.monotonic()
+        self.document = document
+
+    def keep(self) -> None:
+        """Make sure that it lasts for one more request; to be called before each write.
+
+        Raises:
+            LeaseLostError: it is another's.
+            StoreError: the API server cannot be reached or refuses.
+        """
+        now = time.monotonic()
+        if now - self._renewed > _RENEW_AFTER:
+            self.document = self._leader.renew(self._identity, self.document)
+            # Of the time before the request: the record counts from when it was written.
+            self._renewed = now
+
+
+def _now() -> str:
+    return datetime.now(tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

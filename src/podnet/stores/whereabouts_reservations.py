@@ -1,0 +1,183 @@
+"""OverlappingRangeIPReservation objects: one for each address that a network has handed out.
+
+With them whereabouts keeps addresses unique across pools whose ranges overlap. They are second
+hand: the entry in an IPPool is the truth. Those of podnet's say in an annotation which pool's entry
+they are of, so that one whose entry is gone is known for what it is: left over.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from podnet.cluster.answers import (
+    ConflictError,
+    ExistsError,
+    MissingError,
+    UnknownOutcomeError,
+    UnreachableError,
+)
+from podnet.cluster.resource import PODS, custom
+from podnet.errors import PodnetError
+from podnet.ipam.whereabouts import reservation_name, reserved_address
+from podnet.stores.whereabouts_pool import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from podnet.cluster.door import Cluster
+    from podnet.model.addresses import Address
+    from podnet.stores.whereabouts_details import Entry
+
+Document = dict[str, Any]
+
+RESERVATIONS = custom(
+    "whereabouts.cni.cncf.io",
+    "v1alpha1",
+    "overlappingrangeipreservations",
+    "OverlappingRangeIPReservation",
+    namespaced=True,
+)
+POOL = PREFIX + "pool"
+
+_FEW = 8
+_TRIES = 5
+
+
+@frozen
+class Reservation:
+    """One reservation as it was read.
+
+    Attributes:
+        address: which.
+        podref: whose; empty for no pod's.
+        ifname: which interface; empty where whereabouts was older than 0.8.
+        container: container id; only podnet tells it.
+        pool: name of the IPPool with its entry; only podnet tells it.
+        document: the object.
+    """
+
+    address: Address
+    podref: str
+    ifname: str
+    container: str
+    pool: str
+    document: Document
+
+    def is_for(self, entry: Entry) -> bool:
+        """Tell whether it is the one of an entry."""
+        if self.podref:
+            return self.podref == entry["podref"] and self.ifname in (
+                "",
+                entry.get("ifname") or "",
+            )
+        return not entry["podref"] and bool(self.container) and self.container == entry["id"]
+
+    def __str__(self) -> str:
+        return f"{self.podref or 'no pod'} ({self.ifname})"
+
+
+class Reservations:
+    """The reservations of one namespace."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        """Use a connection."""
+        self._cluster = cluster
+        self._namespace = namespace
+
+    def of(self, network_name: str, addresses: Iterable[Address]) -> dict[Address, Reservation]:
+        """Return the reservations of some addresses of a network."""
+        wanted = set(addresses)
+        if len(wanted) > _FEW:
+            return {a: r for a, r in self.all(network_name).items() if a in wanted}
+        found = (self.get(network_name, address) for address in wanted)
+        return {one.address: one for one in found if one is not None}
+
+    def get(self, network_name: str, address: Address) -> Reservation | None:
+        """Return the reservation of an address; None if there is none."""
+        name = reservation_name(address, network_name)
+        document = self._cluster.get(RESERVATIONS, name, self._namespace)
+        return None if document is None else _read(address, document)
+
+    def all(self, network_name: str) -> dict[Address, Reservation]:
+        """Return all reservations of a network."""
+        found = {}
+        for document in self._cluster.list_all(RESERVATIONS, self._namespace).items:
+            address = reserved_address(document["metadata"]["name"], network_name)
+            if address is not None:
+                found[address] = _read(address, document)
+        return found
+
+    def create(
+        self, network_name: str, address: Address, entry: Entry, pool: str
+    ) -> Reservation | None:
+        """Reserve an address for an entry; return whoever else has it reserved, or None.
+
+        Raises:
+            StoreError: the API server cannot be reached or refuses.
+        """
+        document = {
+            "metadata": {
+                "name": reservation_name(address, network_name),
+                "annotations": {POOL: pool},
+            },
+            "spec": {
+                "podref": entry["podref"],
+                "ifname": entry.get("ifname") or "",
+                "containerid": entry["id"],
+            },
+        }
+        for _ in range(_TRIES):
+            try:
+                self._cluster.create(RESERVATIONS, document, self._namespace)
+            except ExistsError:
+                found = self.get(network_name, address)
+                if found is None:
+                    continue
+                return None if found.is_for(entry) else found
+            except UnknownOutcomeError:
+                continue
+            return None
+        raise UnreachableError(f"cannot reserve {address}", "others come and go")
+
+    def delete(self, reservation: Reservation) -> bool:
+        """Delete a reservation if it still is this very one; tell whether it is gone.
+
+        Raises:
+            StoreError: the API server cannot be reached or refuses.
+        """
+        meta = reservation.document["metadata"]
+        for _ in range(_TRIES):
+            try:
+                self._cluster.delete(
+                    RESERVATIONS,
+                    meta["name"],
+                    self._namespace,
+                    uid=meta["uid"],
+                    version=meta["resourceVersion"],
+                )
+            except UnknownOutcomeError:
+                continue
+            except MissingError:
+                return True
+            except ConflictError:
+                return False
+            return True
+        return False
+
+    def has_pod(self, podref: str) -> bool:
+        """Tell whether there is a pod, as far as we may know: where we may not, there is."""
+        namespace, _, name = podref.partition("/")
+        if not namespace or not name:
+            return True
+        try:
+            return self._cluster.get(PODS, name, namespace, meta_only=True) is not None
+        except PodnetError:
+            return True
+
+
+def _read(address: Address, document: Document) -> Reservation:
+    spec, notes = document.get("spec") or {}, document["metadata"].get("annotations") or {}
+    fields = (str(spec.get(name) or "") for name in ("podref", "ifname", "containerid"))
+    return Reservation(address, *fields, notes.get(POOL, ""), document)

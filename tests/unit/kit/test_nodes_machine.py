@@ -1,0 +1,265 @@
+"""The simulation of several nodes: sound code passes, and what is broken on purpose does not."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import pytest
+from attrs import evolve
+from hypothesis import Phase
+
+from podnet.engine.turns import Allocation, Turn
+from podnet.ipam import grant
+from podnet.model.pool import Pool
+from podnet.stores.memory import MemoryStore
+from podnet.testing import NodesMachine, run_machine
+from podnet.testing.baton import current
+
+
+class Slow(MemoryStore):
+    """Others may go on in the middle of a swap."""
+
+    def swap(self, key, new, expected):
+        current_version = (self.load(key) or (None, None))[1]
+        if current_version != expected:
+            return False
+        if (task := current()) is not None:
+            task.stop("in the middle of a swap")
+        return super().swap(key, new, current_version if self.atomic else self.version(key))
+
+    atomic = False
+
+    def version(self, key):
+        return (self.load(key) or (None, None))[1]
+
+
+class SlowButAtomic(Slow):
+    atomic = True
+
+
+class LostUpdate(MemoryStore):
+    def swap(self, key, new, expected):
+        return super().swap(key, new, (self.load(key) or (None, None))[1])
+
+
+class Unseeking(MemoryStore):
+    """No ``seek``: owners are looked up in all blocks."""
+
+    seek = property()
+
+
+class VersionsComeBack(MemoryStore):
+    """Versions count the leases: a block that is as full as before has the version of before."""
+
+    def load(self, key):
+        entry = super().load(key)
+        return entry and (entry[0], str(len(entry[0].leases)))
+
+    def swap(self, key, new, expected):
+        entry = super().load(key)
+        if (str(len(entry[0].leases)) if entry else None) != expected:
+            return False
+        return super().swap(key, new, entry and entry[1])
+
+
+def run(machine=NodesMachine, examples=1500, steps=40):
+    # The same runs each time, and the first failure is enough.
+    run_machine(
+        machine,
+        examples=examples,
+        steps=steps,
+        phases=[Phase.generate],
+        derandomize=True,
+        database=None,
+    )
+
+
+@pytest.mark.parametrize("store", [MemoryStore, SlowButAtomic])
+def test_several_nodes_on_one_store(store):
+    run_machine(lambda: NodesMachine(store), examples=60, steps=40)
+
+
+def _win_is_not_looked_at(monkeypatch):
+    class Deaf:
+        def __init__(self, store):
+            self._store = store
+
+        def __getattr__(self, name):
+            return getattr(self._store, name)
+
+        def swap(self, *args):
+            self._store.swap(*args)
+            return True
+
+    right = Turn.__init__
+    monkeypatch.setattr(
+        Turn, "__init__", lambda self, store, *a, **k: right(self, Deaf(store), *a, **k)
+    )
+
+
+def _error_of_a_swap_is_a_win(monkeypatch):
+    right = Turn._swap
+
+    def swap(self, index, draft):
+        again = right(self, index, draft)
+        for rider in draft.riders:
+            rider.error = None
+        return again
+
+    monkeypatch.setattr(Turn, "_swap", swap)
+
+
+def _refuses_after_one_look(monkeypatch):
+    monkeypatch.setattr(Allocation, "seen_before", lambda self, versions: True)
+
+
+def _late_release_by_time(monkeypatch):
+    def end(block, lease, *, now):
+        offsets = [
+            n for n, x in block.leases.items() if x.ip == lease.ip and x.since <= lease.since
+        ]
+        return grant._without(block, offsets, now)
+
+    monkeypatch.setattr(grant, "end", end)
+
+
+def _late_release_by_owner(monkeypatch):
+    def end(block, lease, *, now):
+        offsets = [
+            n for n, x in block.leases.items() if (x.ip, x.owner.key) == (lease.ip, lease.owner.key)
+        ]
+        return grant._without(block, offsets, now)
+
+    monkeypatch.setattr(grant, "end", end)
+
+
+def _sequence_is_the_time(monkeypatch):
+    right = grant._with
+
+    def timed(block, offset, lease):
+        return right(block, offset, evolve(lease, sequence=int(lease.since)))
+
+    monkeypatch.setattr(grant, "_with", timed)
+
+
+def _leases_run_out(monkeypatch):
+    right = grant.sweep
+
+    def sweep(block, *, now, **rest):
+        old = [n for n, x in block.leases.items() if x.since < now - 86400]
+        return grant._without(block, old, now) if old else right(block, now=now, **rest)
+
+    monkeypatch.setattr(grant, "sweep", sweep)
+
+
+def _sweeps_every_node(monkeypatch):
+    right = grant.sweep
+
+    def sweep(block, *, node, **rest):
+        for each in ("node-0", "node-1", "node-2"):
+            new, gone = right(block, node=each, **rest)
+            if gone:
+                return new, gone
+        return block, ()
+
+    monkeypatch.setattr(grant, "sweep", sweep)
+
+
+def _release_gives_up_when_beaten(monkeypatch):
+    right = Turn._swap
+
+    def swap(self, index, draft):
+        again = right(self, index, draft)
+        for rider in again:
+            rider.settled = True
+        return []
+
+    monkeypatch.setattr(Turn, "_swap", swap)
+
+
+def _grants_of_a_batch_meet(monkeypatch):
+    """The second request of a batch is decided on the block as it was before the first."""
+    right = Turn._draft
+
+    def draft(self, request, new, **rest):
+        if request.what.startswith("allocate") and new.index in self._drafts:
+            offset = next(iter(set(new.leases) - set(self._drafts[new.index].block.leases)), None)
+            if offset is not None:
+                new = evolve(new, leases={offset: new.leases[offset]})
+        return right(self, request, new, **rest)
+
+    monkeypatch.setattr(Turn, "_draft", draft)
+
+
+def _renewal_keeps_the_number(monkeypatch):
+    def renew(block, lease, owner, *, node, network):
+        if lease.owner == owner and lease.node == node:
+            return block, lease
+        renewed = evolve(lease, owner=owner, node=node, network=network)
+        leases = {**block.leases, lease.ip.value % 512: renewed}
+        return evolve(block, leases=leases), renewed
+
+    monkeypatch.setattr(grant, "renew", renew)
+
+
+def _empty_blocks_are_deleted(monkeypatch):
+    right = Turn._swap
+
+    def swap(self, index, draft):
+        if not draft.block.leases and draft.version is not None:
+            if not self._store.swap(draft.block.key, None, draft.version):
+                return draft.riders
+            for rider in draft.riders:
+                rider.settled = True
+            self._lane.forget(index)
+            return []
+        return right(self, index, draft)
+
+    monkeypatch.setattr(Turn, "_swap", swap)
+
+
+class Tight(NodesMachine):
+    """Hardly any address, and one in each block."""
+
+    pods = 2
+    pools = (
+        Pool("border", "10.0.0.0/22", first="10.0.1.255", last="10.0.2.0", domain="nodes"),
+        Pool("beyond", "10.0.2.0/31", edges="all", domain="nodes"),
+    )
+    may = MappingProxyType({"border": ("10.0.1.255", "10.0.2.0"), "beyond": ("10.0.2.0", "10.0.2.1")})
+
+
+class Alone(NodesMachine):
+    """One node, busy."""
+
+    nodes = ("node-0",)
+
+
+BROKEN = [
+    _win_is_not_looked_at,
+    _error_of_a_swap_is_a_win,
+    _refuses_after_one_look,
+    _late_release_by_time,
+    _late_release_by_owner,
+    _sequence_is_the_time,
+    _leases_run_out,
+    _sweeps_every_node,
+    _release_gives_up_when_beaten,
+    _grants_of_a_batch_meet,
+    _renewal_keeps_the_number,
+    _empty_blocks_are_deleted,
+]
+
+
+@pytest.mark.parametrize("breaks", BROKEN)
+def test_broken_allocator_is_caught(breaks, monkeypatch):
+    machine = {_refuses_after_one_look: Tight, _grants_of_a_batch_meet: Alone}
+    breaks(monkeypatch)
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        run(machine.get(breaks, NodesMachine))
+
+
+@pytest.mark.parametrize("store", [LostUpdate, Slow, VersionsComeBack])
+def test_broken_store_is_caught(store):
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        run(lambda: NodesMachine(store))

@@ -1,0 +1,314 @@
+"""Two stores, allocators on both sides, several runs of the move, and every call may go wrong.
+
+Each actor is a thread that stops before every call of a store; Hypothesis says who goes on, what
+becomes of the call, and who is killed there. The model knows what each pod was told.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from podnet.engine.leases import Ipam
+from podnet.engine.migration import Migration
+from podnet.engine.migration_follow import Following, load_mark
+from podnet.errors import (
+    InvalidConfigError,
+    PodnetError,
+    PoolExhaustedError,
+    StoreError,
+    TryAgainLaterError,
+)
+from podnet.ipam.migrate import HIDDEN, Kind, State, state_of
+from podnet.model.addresses import Address
+from podnet.model.block import BLOCK_SIZE
+from podnet.model.lease import Owner
+from podnet.model.pool import Pool
+from podnet.stores.memory import MemoryStore
+from podnet.testing import run_machine
+from podnet.testing.baton import Task
+from podnet.testing.sites import FATES, FINE, LOST, Gate
+
+EXAMPLES = int(os.environ.get("PODNET_TEST_EXAMPLES", "150"))
+
+# Two addresses in one block and two in the next, of a network with many blocks; and a small one.
+WIDE = Pool("wide", "10.0.0.0/16", first="10.0.1.254", last="10.0.2.1", domain="lan")
+SMALL = Pool("small", "10.0.8.0/30", domain="lan", edges="all")
+POOLS = {pool.name: pool for pool in (WIDE, SMALL)}
+SIDES = ("old", "new")
+FAULTS = st.sampled_from([FINE] * 12 + [*FATES])
+
+
+def owner_of(pod: int) -> Owner:
+    return Owner(f"c-{pod}", "net1", "default", f"pod-{pod}", f"uid-{pod}")
+
+
+class MoveMachine(RuleBasedStateMachine):
+    """Pods get and give back addresses through either store while the domain moves to and fro."""
+
+    merge = False
+    seeks = True
+    back = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw = {"old": self.new_store(), "new": self.new_store()}
+        self.tasks: list[Task] = []
+        self.strays: list = []
+        self.held: dict[tuple[int, str], str] = {}  # pod and pool → address it was told
+        self.unsure: set[tuple[int, str]] = set()  # what a killed or failed call left is not known
+        self.busy: set[tuple[int, str]] = set()
+
+    def new_store(self):
+        store = MemoryStore()
+        return store if self.seeks else Bare(store)
+
+    def gate(self, side):
+        return Gate(side, self.raw[side], self.strays.append)
+
+    def ipam(self, side, *, gated=True):
+        make = self.gate if gated else self.raw.__getitem__
+        store = Following(make(side), opener=lambda url: make(url.partition(":")[2]))
+        return Ipam(store, node=f"node-{side}", attempts=6, patience=0.2, sleep=lambda _: None)
+
+    def migration(self, source, target, *, gated=True):
+        make = self.gate if gated else self.raw.__getitem__
+        return Migration(
+            make(source),
+            make(target),
+            source_url=f"test:{source}",
+            target_url=f"test:{target}",
+            opener=lambda url: make(url.partition(":")[2]),
+            sleep=lambda _: None,
+        )
+
+    def start(self, name, action, finish):
+        task = Task(name, action)
+        task.finish = finish
+        self.tasks.append(task)
+        task.begin()
+        self.reap()
+
+    def reap(self):
+        for task in [task for task in self.tasks if task.over]:
+            self.tasks.remove(task)
+            task.finish(task)
+
+    def may_use(self, side):
+        """Nodes are set to the new store when a move has begun, and not before."""
+        mark = load_mark(self.raw["new"], "lan")[0]
+        return side == "old" or self.merge or mark.kind is not Kind.HOME or self.moved_once()
+
+    def moved_once(self):
+        return load_mark(self.raw["old"], "lan")[0].kind is not Kind.HOME
+
+    # What pods do.
+
+    @rule(pod=st.integers(0, 5), pool=st.sampled_from(list(POOLS)), side=st.sampled_from(SIDES))
+    def allocate(self, pod, pool, side):
+        place = pod, pool
+        if place in self.busy or not self.may_use(side):
+            return
+        self.busy.add(place)
+        self.start(
+            f"allocate {place} via {side}",
+            lambda: self.ipam(side).allocate(POOLS[pool], owner_of(pod), network="net"),
+            lambda task: self.allocated(place, task),
+        )
+
+    def allocated(self, place, task):
+        self.busy.discard(place)
+        if task.error is not None:
+            self.judge(task)
+            if not isinstance(task.error, PoolExhaustedError):
+                if place not in self.held:
+                    self.unsure.add(place)
+            else:
+                assert place not in self.held, f"refused to {place}, which holds an address"
+            return
+        ip = str(task.result.ip)
+        if place in self.held:
+            assert self.held[place] == ip, f"{place} had {self.held[place]} and was told {ip}"
+        for other, theirs in self.held.items():
+            assert theirs != ip or other == place, f"{ip} was given to {other} and to {place}"
+        self.held[place] = ip
+        self.unsure.discard(place)
+
+    @rule(pod=st.integers(0, 5), pool=st.sampled_from(list(POOLS)), side=st.sampled_from(SIDES))
+    def release(self, pod, pool, side):
+        place = pod, pool
+        if place in self.busy or not self.may_use(side):
+            return
+        self.busy.add(place)
+        had = self.held.pop(place, None)
+        self.start(
+            f"release {place} via {side}",
+            lambda: self.ipam(side).release(owner_of(pod), pool=POOLS[pool]),
+            lambda task: self.released(place, had, task),
+        )
+
+    def released(self, place, had, task):
+        self.busy.discard(place)
+        if task.error is not None:
+            self.judge(task)
+            self.unsure.add(place)
+            return
+        told = [str(lease.ip) for lease in task.result]
+        if had is not None:
+            assert told == [had], f"{place} held {had}, and {told} was released"
+        self.unsure.discard(place)
+
+    # What the operator does.
+
+    @rule(data=st.data())
+    def migrate(self, data):
+        if sum(task.name.startswith("move") for task in self.tasks) >= 2:
+            return
+        ways = [SIDES, SIDES, SIDES[::-1]] if self.back else [SIDES]
+        source, target = data.draw(st.sampled_from(ways))
+        self.start(
+            f"move {source} to {target}",
+            lambda: self.migration(source, target).run("lan", merge=self.merge, patience=0),
+            lambda task: task.error is None or self.judge(task),
+        )
+
+    @staticmethod
+    def judge(task):
+        allowed = (StoreError, TryAgainLaterError, InvalidConfigError, PoolExhaustedError)
+        if not task.dead and not isinstance(task.error, allowed):
+            raise task.error
+        if isinstance(task.error, StoreError) and "planned" not in str(task.error):
+            raise task.error
+
+    # What the world does.
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data())
+    def go_on(self, data):
+        task = self.choose(data, "goes on")
+        task.go_on(data.draw(FAULTS, label=f"{task.name}: {task.point}"))
+        self.reap()
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data(), steps=st.integers(2, 60))
+    def run_on(self, data, steps):
+        task = self.choose(data, "runs on")
+        for _ in range(steps):
+            if task.over:
+                break
+            task.go_on(FINE)
+        self.reap()
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data(), after=st.booleans())
+    def kill(self, data, after):
+        task = self.choose(data, "dies")
+        if after:
+            task.go_on(LOST)
+        task.kill()
+        self.reap()
+
+    def choose(self, data, what):
+        names = [f"{n}: {task.name}" for n, task in enumerate(self.tasks)]
+        name = data.draw(st.sampled_from(names), label=what)
+        return self.tasks[names.index(name)]
+
+    @precondition(lambda self: self.strays)
+    @rule(data=st.data())
+    def arrive(self, data):
+        self.strays.pop(data.draw(st.integers(0, len(self.strays) - 1))).arrive()
+
+    # What always holds.
+
+    def open_blocks(self, side):
+        store = self.raw[side]
+        for key in store.keys(""):
+            block = store.load(key)[0]
+            if not key.startswith(HIDDEN) and state_of(block) is State.OPEN:
+                yield key, block
+
+    @invariant()
+    def one_of_two_copies_counts(self):
+        if not self.merge:
+            both = {k for k, _ in self.open_blocks("old")} & {k for k, _ in self.open_blocks("new")}
+            assert not both
+
+    def teardown(self):
+        for task in list(self.tasks):
+            task.kill()
+        self.reap()
+        while self.strays:
+            self.strays.pop().arrive()
+        self.settle()
+        self.everything_is_where_it_should_be()
+
+    def settle(self):
+        """Let the move end that is under way, then move everything to the new store."""
+        for source, target in (SIDES[::-1], SIDES):
+            mark = load_mark(self.raw[source], "lan")[0]
+            coming = load_mark(self.raw[target], "lan")[0]
+            if mark.kind in (Kind.TO, Kind.JOIN) or (
+                coming.kind is Kind.FROM and mark.kind is not Kind.FROM
+            ):
+                assert self.migration(source, target, gated=False).run("lan").complete
+        home = load_mark(self.raw["old"], "lan")[0]
+        if home.kind is Kind.HOME:
+            run = self.migration(*SIDES, gated=False).run("lan", merge=self.merge)
+            assert run.complete, run
+        assert [key for key, _ in self.open_blocks("old")] == []
+        assert load_mark(self.raw["old"], "lan")[0].kind is Kind.DONE
+        assert load_mark(self.raw["new"], "lan")[0].kind is Kind.HOME
+
+    def everything_is_where_it_should_be(self):
+        found = {}
+        for side in SIDES:
+            leases = list(self.ipam(side, gated=False).leases("lan"))
+            found[side] = {(int(x.owner.pod_name[4:]), x.pool): str(x.ip) for x in leases}
+            assert len({lease.ip for lease in leases}) == len(leases)
+            assert all(not lease.claim for lease in leases)
+        assert found["old"] == found["new"]
+        lost = {place: ip for place, ip in self.held.items() if found["new"].get(place) != ip}
+        assert not lost, f"lost: {lost}"
+        left = {
+            p: ip
+            for p, ip in found["new"].items()
+            if p not in self.held | dict.fromkeys(self.unsure)
+        }
+        assert not left, f"came back: {left}"
+        for place, ip in self.held.items():
+            for side in SIDES:
+                again = self.ipam(side, gated=False).allocate(POOLS[place[1]], owner_of(place[0]))
+                assert str(again.ip) == ip
+
+
+class Bare:
+    """A store without ``seek``."""
+
+    def __init__(self, store):
+        self.load, self.swap, self.keys, self.close = (
+            store.load,
+            store.swap,
+            store.keys,
+            store.close,
+        )
+
+
+class BareMoveMachine(MoveMachine):
+    seeks = False
+
+
+def test_nothing_is_lost_or_given_twice():
+    run_machine(MoveMachine, examples=EXAMPLES, steps=60)
+
+
+def test_nothing_is_lost_or_given_twice_in_stores_without_seek():
+    run_machine(BareMoveMachine, examples=EXAMPLES // 3, steps=60)

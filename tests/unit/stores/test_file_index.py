@@ -1,0 +1,149 @@
+"""The index of the file store: fresh whatever writers did, also killed ones."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podnet.engine.leases import Ipam
+from podnet.model.block import domain_prefix
+from podnet.model.lease import Owner
+from podnet.model.pool import Pool
+from podnet.stores import file_index
+from podnet.stores.file import FileStore
+from podnet.testing.strategies import blocks, owners
+
+POOL = Pool("p", "10.0.0.0/16", picker="lowest")
+PREFIX = domain_prefix("p")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return str(tmp_path / "leases")
+
+
+def store(folder):
+    return FileStore(folder, durable=False)
+
+
+def log(folder):
+    return os.path.join(folder, "p", ".changes")
+
+
+def owner(n=0):
+    return Owner(f"c{n}", "eth1", "ns", f"pod-{n}", f"uid-{n}")
+
+
+def reads(monkeypatch):
+    names = []
+    right = file_index.disk.read_file
+    monkeypatch.setattr(
+        file_index.disk,
+        "read_file",
+        lambda path, *more: names.append(os.path.basename(path)) or right(path, *more),
+    )
+    return names
+
+
+@given(blocks(), owners())
+def test_what_is_in_a_file_is_read_as_it_was_written(block, stranger):
+    lines = b"".join(
+        file_index.json.dumps(x.to_document(), separators=(",", ":")).encode() + b"\n"
+        for x in block.leases.values()
+    )
+    tokens = set(file_index._tokens_in(lines))
+    for lease in block.leases.values():
+        assert set(file_index._tokens_of(lease.owner)) <= tokens
+    mine = {(x.owner.container_id, x.owner.ifname) for x in block.leases.values()}
+    if (stranger.container_id, stranger.ifname) not in mine:
+        assert file_index._tokens_of(stranger)[0] not in tokens
+
+
+@given(st.text(max_size=30))
+def test_no_text_looks_like_another_owner(text):
+    from podnet.model.addresses import Address
+    from podnet.model.lease import Lease
+
+    fake = '","container":"victim","ifname":"eth0","namespace":"","pod":"","uid":"' + text
+    lease = Lease(domain="d", pool=fake, ip=Address(4, 1), length=8, owner=Owner(text or "x", fake))
+    line = file_index.json.dumps(lease.to_document(), separators=(",", ":")).encode()
+    assert file_index._tokens_in(line)[:1] == file_index._tokens_of(lease.owner)[:1]
+    assert file_index._tokens_of(Owner("victim", "eth0"))[0] not in file_index._tokens_in(line)
+
+
+def test_only_changed_files_are_read_again(folder, monkeypatch):
+    ipam, other = Ipam(store(folder)), Ipam(store(folder))
+    for n in range(5):
+        ipam.allocate(POOL, owner(n), requested=f"10.0.{2 * n}.7")
+    reader = store(folder)
+    assert len(list(reader.seek(PREFIX, owner(3)))) == 1
+    names = reads(monkeypatch)
+    assert list(reader.seek(PREFIX, owner(9))) == []
+    assert names == []
+    other.allocate(POOL, owner(9), requested="10.0.2.9")
+    names.clear()
+    assert len(list(reader.seek(PREFIX, owner(9)))) == 1
+    assert len(names) == 1
+    other.release(owner(9))
+    assert list(reader.seek(PREFIX, owner(9))) == []
+
+
+def test_a_killed_writers_file_is_read_until_another_finished(folder, monkeypatch):
+    ipam = Ipam(store(folder))
+    ipam.allocate(POOL, owner(0))
+    reader = store(folder)
+    list(reader.seek(PREFIX, owner()))
+    name = next(x for x in os.listdir(os.path.join(folder, "p")) if x.endswith(".block"))
+    with open(log(folder), "a") as file:
+        file.write(f"+{name}\n")  # and then it was killed, before or after the file was replaced
+    names = reads(monkeypatch)
+    for _ in range(2):
+        names.clear()
+        list(reader.seek(PREFIX, owner()))
+        assert names == [name]
+    ipam.allocate(POOL, owner(1))
+    list(reader.seek(PREFIX, owner()))
+    names.clear()
+    list(reader.seek(PREFIX, owner()))
+    assert names == []
+
+
+@pytest.mark.parametrize("damage", ["begun anew", "removed", "cut short", "half a line", "garbage"])
+def test_a_log_that_is_not_what_it_was_is_read_from_its_beginning(folder, damage, monkeypatch):
+    ipam = Ipam(store(folder))
+    for n in range(3):
+        ipam.allocate(POOL, owner(n), requested=f"10.0.{2 * n}.7")
+    reader = store(folder)
+    list(reader.seek(PREFIX, owner()))
+    if damage == "begun anew":
+        monkeypatch.setattr(file_index, "_LONGEST", 10)
+    elif damage == "removed":
+        os.unlink(log(folder))
+    elif damage == "cut short":
+        os.truncate(log(folder), 40)
+    elif damage == "half a line":
+        with open(log(folder), "a") as file:
+            file.write("+0")
+    else:
+        with open(log(folder), "wb") as file:
+            file.write(b"\xff\xfe\n" * 500)
+    ipam.allocate(POOL, owner(7), requested="10.0.8.7")
+    ipam.release(owner(1))
+    for n, found in ((0, 1), (1, 0), (2, 1), (7, 1)):
+        assert len(list(reader.seek(PREFIX, owner(n)))) == found
+
+
+def test_a_log_that_cannot_be_written_stops_the_swap(folder):
+    from podnet.errors import StoreError
+
+    ipam = Ipam(store(folder))
+    ipam.allocate(POOL, owner(0))
+    os.unlink(log(folder))
+    os.symlink("/dev/null", log(folder))
+    with pytest.raises(StoreError, match=r"cannot (read|write) .*\.changes"):
+        ipam.allocate(POOL, owner(1))
+    os.unlink(log(folder))
+    assert [x.owner for x in ipam.leases()] == [owner(0)]
