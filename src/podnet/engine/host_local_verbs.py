@@ -18,6 +18,7 @@ from podnet.errors import (
     PoolExhaustedError,
     StoreError,
 )
+from podnet.ipam import space
 from podnet.ipam.host_local import data_dir, parse_resolv_conf
 from podnet.ipam.want import describe
 from podnet.model.addresses import parse_prefix
@@ -27,12 +28,13 @@ from podnet.model.result import DNS
 from podnet.ports import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from podnet.ipam.want import IpamWant
     from podnet.model.attachment import Call
     from podnet.model.conf import NetworkConfig
     from podnet.model.lease import Lease
+    from podnet.model.pool import Pool
     from podnet.model.result import Result
 
 _LONGEST_RESOLV_CONF = 1 << 20
@@ -174,15 +176,19 @@ class HostLocalPlugin(IpamPlugin):
 
 def _differences(owner: Owner, want: IpamWant, held: list[Lease], told: Result) -> Iterator[str]:
     for n, pools in enumerate(want.sets):
-        if not any(
-            lease.pool in (str(n), "") and any(lease.ip in pool.network for pool in pools)
-            for lease in held
-        ):
+        if not any(_is_of(lease, str(n), pools) for lease in held):
             yield f"{owner} holds no address of range set {n}"
     addresses = {parse_prefix(ip.address).address for ip in told.ips}
     for lease in held:
         if lease.ip not in addresses:
             yield f"{lease.ip} is leased but not in prevResult"
+
+
+def _is_of(lease: Lease, name: str, pools: Sequence[Pool]) -> bool:
+    """Tell whether a lease is of a range set; host-local's files do not tell of which they are."""
+    if lease.pool:
+        return lease.pool == name
+    return any(space.why_not(pool, lease.ip) is None for pool in pools)
 
 
 def _exhausted(ipam: Ipam, want: IpamWant, error: PoolExhaustedError) -> PoolExhaustedError:

@@ -76,7 +76,7 @@ class Lane:
         taken: index of each block ever seen to its held offsets as bits; all, where another node
             holds the block.
         order: the keys of ``taken``, ascending.
-        foreign: those of them that another node holds.
+        foreign: those of them that another node holds, with what it told of its held offsets.
         unseen: blocks that exist and that nobody looked at yet, ascending; they are in ``taken`` as
             if all were held.
         last: name of a pool to the address handed out of it last.
@@ -91,7 +91,7 @@ class Lane:
         self.owners = OwnerIndex()
         self.taken: dict[int, int] = {}
         self.order: list[int] = []
-        self.foreign: set[int] = set()
+        self.foreign: dict[int, int] = {}
         self.unseen: list[int] = []
         self.last: dict[str, Address] = {}
         self._full: dict[int, Runs] = {}
@@ -136,7 +136,10 @@ class Lane:
         if before is None or before[0] is not block:
             self.owners.update(self.key(index), None if before is None else before[0], block)
             self.mark(index, block.taken if usable else ALL_TAKEN)
-            (self.foreign.discard if usable else self.foreign.add)(index)
+            if usable:
+                self.foreign.pop(index, None)
+            else:
+                self.foreign[index] = block.taken
         if len(self.blocks) > _AT_HAND:
             self._let_go(next(iter(self.blocks)))
 
@@ -181,7 +184,7 @@ class Lane:
         """Know nothing of a block any more."""
         if index in self.blocks:
             self._let_go(index)
-        self.foreign.discard(index)
+        self.foreign.pop(index, None)
         if self.unseen and index in self.unseen:
             self.unseen.remove(index)
         if self.taken.pop(index, None) is not None:

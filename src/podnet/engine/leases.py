@@ -178,7 +178,8 @@ class Ipam:
         self, pool: Pool, owner: Owner, network: str, wanted: Address | None, claim: str
     ) -> tuple[Lease, bool]:
         plan = self._plan(pool)
-        waited = 0.0
+        waited, rounds = 0.0, 0
+        asked: tuple[int, ...] = ()
         while True:
             request = Allocation(
                 what=f"allocate from pool {pool.name!r}",
@@ -187,6 +188,8 @@ class Ipam:
                 network=network,
                 wanted=wanted,
                 claim=claim,
+                asked=asked,
+                rounds=rounds,
             )
             try:
                 self._run(pool.domain, pool.network.version, request)
@@ -204,7 +207,7 @@ class Ipam:
                     f"held by {', '.join(request.waits)}",
                 )
             self._sleep(_RECALL_PAUSE)
-            waited += _RECALL_PAUSE
+            waited, rounds, asked = waited + _RECALL_PAUSE, rounds + 1, request.asked
 
     def _run(self, domain: str, version: int, request: Request) -> None:
         """Have a request served, and raise what it was refused with."""

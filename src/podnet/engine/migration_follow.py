@@ -87,7 +87,7 @@ class Following:
             store.close()
 
     def _seek(self, prefix: str, owner: Owner) -> Iterator[str]:
-        places = (_Place(0, prefix, ""),)
+        places: tuple[_Place, ...] = (_Place(0, prefix, ""),)
         for _ in range(_ATTEMPTS):
             found = [
                 sorted(_sought(self._stores[at], part, owner))

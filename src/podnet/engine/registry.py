@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from podnet.errors import InvalidConfigError
+from podnet.model.urls import masked
 
 if TYPE_CHECKING:
     from podnet.ports import Picker, Store
@@ -42,6 +43,9 @@ ORDER = ("sandbox", "interface", "ipam")
 STORES = {
     "memory": "podnet.stores.memory:open",
     "file": "podnet.stores.file:open",
+    "sqlite": "podnet.stores.sql:open",
+    "postgresql": "podnet.stores.sql:open",
+    "postgres": "podnet.stores.sql:open",
     "kubernetes": "podnet.stores.crd:open",
     "host-local": "podnet.stores.host_local:open",
 }
@@ -93,8 +97,8 @@ def open_store(url: str) -> Store:
         found: Store = entry.load()(url)
         return found
     raise InvalidConfigError(
-        f"store {url!r} cannot be opened: its scheme is none of {', '.join(STORES)} and of no "
-        "installed package"
+        f"store {masked(url)!r} cannot be opened: its scheme is none of {', '.join(STORES)} and of "
+        "no installed package"
     )
 
 

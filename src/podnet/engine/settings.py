@@ -87,6 +87,9 @@ def absolute_store(url: str) -> str:
     """Return a store's URL that means the same in every working folder."""
     scheme, colon, folder = url.partition(":")
     query = ""
+    if scheme == "sqlite":
+        folder = _database_file(folder)
+        return url if not folder or folder.startswith("/") else f"sqlite:{os.path.abspath(folder)}"
     if scheme in _KUBECONFIGS:
         folder, mark, options = folder.partition("?")
         query = mark + options
@@ -152,11 +155,18 @@ def _paths(name: str, value: object) -> tuple[str, ...]:
         return ()
     if name == "store":
         scheme, _, folder = str(value).partition(":")
+        if scheme == "sqlite":
+            return (_database_file(folder),)
         if scheme in _KUBECONFIGS:
             folder = folder.partition("?")[0]
             return (folder,) if folder else ()
         return (folder,) if scheme in _FOLDERS else ()
     return (value,) if isinstance(value, str) else tuple(value)  # type: ignore[arg-type]  # texts, checked above
+
+
+def _database_file(rest: str) -> str:
+    """Return the path in the rest of a URL of SQLite; an absolute one is behind four slashes."""
+    return rest.removeprefix("///")
 
 
 def _is_positive(value: object) -> bool:

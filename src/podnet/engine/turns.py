@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field
 
+from podnet.engine.lanes import ALL_TAKEN
 from podnet.engine.shortage import exhausted, held_by, not_free
 from podnet.errors import AddressUnavailableError, PodnetError
 from podnet.ipam import grant, space
@@ -59,6 +60,8 @@ class Allocation(Request):
         new: it was not held before.
         waits: nodes that hold the blocks where the only free addresses may be, asked to give
             them back.
+        asked: the blocks that they were asked for.
+        rounds: how often it has been tried before, waiting for them.
     """
 
     plan: Plan
@@ -69,6 +72,8 @@ class Allocation(Request):
     lease: Lease | None = None
     new: bool = False
     waits: tuple[str, ...] = ()
+    asked: tuple[int, ...] = ()
+    rounds: int = 0
     _before: dict[int, str | None] | None = None
 
     def seen_before(self, versions: dict[int, str | None]) -> bool:
@@ -125,6 +130,9 @@ class _Freed(Mapping[int, float]):
         return sum(len(block.freed) for block, _ in self._blocks.values())
 
 
+# Blocks that are recalled at once, and how many waits go by until others are as well.
+_RECALLS = 4
+_PATIENT = 10
 # Blocks of a large pool that are looked at before a new one is begun.
 _LOOKS = 3
 
@@ -198,8 +206,7 @@ class Turn:
         self._look(plan)
         lease = self._find(plan, request.owner)
         if lease is not None:
-            self._renew(request, lease)
-            return True
+            return self._renew(request, lease)
         value = self._choose(request)
         if value is None:
             return self._none_left(request)
@@ -223,7 +230,7 @@ class Turn:
         self._draft(request, new, come=(lease,))
         return True
 
-    def _renew(self, request: Allocation, lease: Lease) -> None:
+    def _renew(self, request: Allocation, lease: Lease) -> bool:
         wanted = request.wanted
         if wanted is not None and wanted != lease.ip:
             raise AddressUnavailableError(
@@ -235,15 +242,18 @@ class Turn:
         new, renewed = grant.renew(
             block, lease, request.owner, node=self._node, network=request.network
         )
+        if new is not block and not self._usable(block):
+            return self._recall(request, [block.index])
         request.lease = renewed
         if new is not block:
             self._draft(request, new, gone=(lease,), come=(renewed,))
-            return
+            return True
         draft = self._drafts.get(block.index)
         if draft is None:
             request.settled = True
         else:  # a lease of this very batch: the outcome is the same
             draft.riders.append(request)
+        return True
 
     def _draft(
         self,
@@ -260,7 +270,7 @@ class Turn:
         draft.riders.append(request)
         draft.gone += gone
         draft.come += come
-        self._lane.mark(new.index, new.taken)
+        self._lane.mark(new.index, new.taken if self._usable(new) else ALL_TAKEN)
 
     def _block(self, index: int) -> Block | None:
         """Return a block as it will be when this turn is done."""
@@ -350,7 +360,7 @@ class Turn:
             if plan.indexes:
                 return self._pick(request, plan.picker)
             value = self._explored(request)
-            if value is None:
+            if value is None and not self._is_waiting(request):
                 self._look_everywhere(plan)
                 value = self._pick(request, plan.picker)
             return value
@@ -360,6 +370,8 @@ class Turn:
             )
         block = self._block(wanted.value >> BLOCK_BITS)
         holder = None if block is None else block.leases.get(wanted.value % BLOCK_SIZE)
+        if block is not None and not self._usable(block):
+            return None  # only its holder knows whether it is free
         if holder is not None:
             raise AddressUnavailableError(
                 f"requested address {wanted} of pool {plan.pool.name!r} is held", held_by(holder)
@@ -389,16 +401,7 @@ class Turn:
 
     def _pick(self, request: Allocation, picker: Picker) -> int | None:
         plan, lane = request.plan, self._lane
-        ask = Ask(
-            pool=plan.pool,
-            owner=request.owner,
-            node=self._node,
-            requested=request.wanted,
-            last=self._last(plan),
-            freed=_Freed(lane.blocks),
-            now=self._now,
-            blocks=len(lane.order),
-        )
+        ask = self._ask(request, len(lane.order))
         while True:
             value = None
             for free in self._free(request):
@@ -417,6 +420,18 @@ class Turn:
             self._load(index)
             if not lane.taken.get(index, 0) & bit:
                 return value
+
+    def _ask(self, request: Allocation, blocks: int) -> Ask:
+        return Ask(
+            pool=request.plan.pool,
+            owner=request.owner,
+            node=self._node,
+            requested=request.wanted,
+            last=self._last(request.plan),
+            freed=_Freed(self._lane.blocks),
+            now=self._now,
+            blocks=blocks,
+        )
 
     def _free(self, request: Allocation) -> Iterator[space.Free]:
         """Return what is free and has rested, then what is free."""
@@ -449,30 +464,60 @@ class Turn:
 
     def _none_left(self, request: Allocation) -> bool:
         """Refuse, if a second look shows the same: blocks are read one after the other."""
-        plan, lane = request.plan, self._lane
-        here = list(lane.inside(plan))
+        plan, lane, wanted = request.plan, self._lane, request.wanted
+        here = list(lane.inside(plan)) if wanted is None else [wanted.value >> BLOCK_BITS]
         if any(index in self._drafts for index in here):
             return False  # what others of this batch take may yet be lost to others still
-        held = [block for each in here if each in lane.foreign and (block := self._block(each))]
-        if held := [block for block in held if self._has_unknown(plan, block)]:
-            self._recall(request, held)
-            return True
-        versions = {index: self._fresh.get(index) for index in here}
-        if len(versions) <= 1 or request.seen_before(versions):
+        if held := [index for index in here if index in lane.foreign]:
+            return self._recall(request, held)
+        versions = {index: self._seen(index) for index in here}
+        if wanted is None and (len(versions) <= 1 or request.seen_before(versions)):
             blocks = (block for index in here if (block := self._block(index)) is not None)
             raise exhausted(plan.pool, plan.spans, blocks)
         return False
 
-    def _has_unknown(self, plan: Plan, block: Block) -> bool:
-        """Tell whether only the block's holder knows what is free in it."""
-        free = space.Free(plan.spans, {block.index: block.taken}, [block.index])
-        return next(free.known(), None) is not None
+    def _seen(self, index: int) -> str | None:
+        """Return what does not stay the same when a block changes."""
+        return self._fresh.get(index)
 
-    def _recall(self, request: Allocation, blocks: list[Block]) -> None:
-        for block in blocks:
-            if not block.recalled and block.index not in self._drafts:
-                recalled = evolve(block, recalled=True)
-                self._store.swap(block.key, recalled, self._fresh[block.index])
-                self._lane.forget(block.index)
-        request.waits = tuple(sorted({block.holder for block in blocks}))
+    def _is_waiting(self, request: Allocation) -> bool:
+        """Tell whether a block that was asked for has not come back, so that it is that or nothing.
+
+        Now and then the answer is no, for the sake of what became free elsewhere.
+        """
+        if request.rounds % _PATIENT:
+            for index in request.asked:
+                if index not in self._fresh:
+                    self._load(index)
+                if index in self._lane.foreign:
+                    return True
+        return False
+
+    def _recall(self, request: Allocation, held: list[int]) -> bool:
+        """Ask for blocks back that others hold; what is free in them only they know for certain.
+
+        Not for all of them at once: those with most room first, and others when these do not come.
+        """
+        asked: dict[int, str] = {}
+        new = 0
+        room = self._lane.foreign
+        known = set(request.asked)
+        first = sorted(held, key=lambda index: (index not in known, room.get(index, 0).bit_count()))
+        for index in first:
+            if index in self._drafts or (new >= _RECALLS and index not in known):
+                break
+            block = self._block(index)
+            if block is None or self._usable(block):
+                return False  # it has come back
+            if not block.recalled:
+                new += 1
+                self._store.swap(
+                    self._lane.key(index), evolve(block, recalled=True), self._fresh[index]
+                )
+                del self._fresh[index]
+            asked[index] = block.holder
+        if not asked:
+            return False
+        request.asked, request.waits = tuple(asked), tuple(sorted(set(asked.values())))
         request.settled = True
+        return True

@@ -18,7 +18,7 @@ from podnet.model.addresses import BITS, Address
 from podnet.model.pool import ALL, Pool
 from podnet.model.reader import Reader
 from podnet.model.result import DNS
-from podnet.model.wire import short
+from podnet.model.wire import kind, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -174,10 +174,18 @@ def _range_sets(ipam: Reader, config: NetworkConfig) -> Iterator[tuple[str, tupl
 
 def _nested(reader: Reader, key: str) -> Iterator[tuple[str, tuple[Reader, ...]]]:
     for n, value in enumerate(reader.values(key)):
-        where = f"{key}[{n}]"
-        # As a document of its own: a list inside a list has no key.
-        inner = Reader({where: value}, reader.path, reader.mistakes)
-        yield reader.where(where), inner.sections(where)
+        where = f"{reader.where(key)}[{n}]"
+        if not isinstance(value, list):
+            reader.mistakes.append((where, f"must be a list, not {kind(value)}"))
+            yield where, ()
+            continue
+        readers = []
+        for m, each in enumerate(value):
+            if isinstance(each, dict):
+                readers.append(Reader(each, f"{where}[{m}]", reader.mistakes))
+            else:
+                reader.mistakes.append((f"{where}[{m}]", f"must be an object, not {kind(each)}"))
+        yield where, tuple(readers)
 
 
 def _path(reader: Reader, key: str) -> str:

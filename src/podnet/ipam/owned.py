@@ -188,9 +188,7 @@ def reclaimed(block: Block, node: str, now: float) -> tuple[Block, tuple[Lease, 
         now: seconds since the epoch.
     """
     gone = [
-        offset
-        for offset, lease in block.leases.items()
-        if lease.node == node and not lease.claim
+        offset for offset, lease in block.leases.items() if lease.node == node and not lease.claim
     ]
     new = _without(block, gone, dict.fromkeys(gone, now))
     if block.holder == node:

@@ -112,9 +112,7 @@ class HostLocalStore:
             StoreError: it cannot be read.
             DeadlineError: others held the network for the whole timeout.
         """
-        if not os.path.isdir(self._path(domain)):
-            return None
-        with self._told(), self._locked(domain, shared=True):
+        with self._told(), self._sharing(domain):
             return self._folder(domain).cursor(pool)
 
     def fault(self, domain: str) -> str:
@@ -159,13 +157,22 @@ class HostLocalStore:
         if not self._exists(domain):
             yield None
             return
-        with self._locked(domain, shared=True):
+        with self._sharing(domain):
             network = self._network(domain)
             if not network.unfinished():
                 yield network
                 return
         with self._writing(domain) as network:
             yield network
+
+    @contextmanager
+    def _sharing(self, domain: str) -> Iterator[None]:
+        """Keep writers off; where there is no lock yet there are none, and reading makes none."""
+        if os.path.lexists(os.path.join(self._path(domain), LOCK)):
+            with self._locked(domain, shared=True):
+                yield
+        else:
+            yield
 
     @contextmanager
     def _writing(self, domain: str) -> Iterator[Network]:
@@ -207,10 +214,16 @@ class HostLocalStore:
 
     def _domains(self) -> Iterator[str]:
         """Yield the domains that have a folder."""
-        names = {*disk.names(self.folder), *disk.names(self._sidecars_path(""))}
+        folders = self.folder, self._sidecars_path("")
+        names = {
+            name
+            for folder in folders
+            for name in disk.names(folder)
+            if os.path.isdir(os.path.join(folder, name))
+        }
         for name in sorted(names):
             domain = domain_of_folder(name) or self._domain_told(name)
-            if domain is not None and folder_name(domain) == name and self._exists(domain):
+            if domain is not None and folder_name(domain) == name:
                 yield domain
 
     def _domain_told(self, name: str) -> str | None:

@@ -24,6 +24,7 @@ _MOST = 1 << 20
 # A file written this shortly before it was read may be written again within one tick of the
 # kernel's clock (CONFIG_HZ=100: 10 ms), and then looks the same from outside.
 _SETTLED = 100_000_000
+_FORGOTTEN = 4096
 
 
 class Folder:
@@ -70,9 +71,12 @@ class Folder:
 
     def scan(self, version: int, index: int) -> dict[int, Found]:
         """Return the files of a block's addresses by offset."""
+        addresses = list(self.addresses())
+        if len(self._known) > 2 * len(addresses) + _FORGOTTEN:
+            self._known.clear()
         return {
             address.value % BLOCK_SIZE: found
-            for address in self.addresses()
+            for address in addresses
             if address.version == version and address.value >> BLOCK_BITS == index
             if (found := self.find(address)) is not None
         }

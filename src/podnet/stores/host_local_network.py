@@ -79,7 +79,7 @@ class Network:
 
     def unfinished(self) -> bool:
         """Tell whether a swap was killed here; a shared lock is enough to ask."""
-        return any(not name.endswith(FINAL) for name in self._sidecars.names())
+        return self._sidecars.unfinished()
 
     def recover(self) -> None:
         """Finish or take back what killed swaps left."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ FINAL = ".json"
 INTENT = ".intent"
 COMMIT = ".commit"
 _NEW = ".new-"
+_NAME = re.compile(r"([46])-([0-9a-f]{1,32})\.(?:json|intent|commit)")
 _KIND = "host-local block"
 _KNOWN = 1024
 
@@ -94,11 +96,14 @@ class Sidecars:
         """Return family and index of each block with a sidecar."""
         found = set()
         for name in self.names():
-            stem, dot, ending = name.partition(".")
-            if dot + ending in (FINAL, INTENT, COMMIT):
-                version, _, digits = stem.partition("-")
-                found.add((int(version), int(digits, 16)))
+            known = _NAME.fullmatch(name)
+            if known is not None:
+                found.add((int(known[1]), int(known[2], 16)))
         return found
+
+    def unfinished(self) -> bool:
+        """Tell whether a swap was killed here."""
+        return any(name.endswith((INTENT, COMMIT)) or _NEW in name for name in self.names())
 
     def path(self, version: int, index: int, ending: str) -> str:
         """Return where a block's file with that ending is."""

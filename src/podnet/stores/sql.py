@@ -5,16 +5,13 @@ This module imports nothing heavy: it says what is missing where ``podnet[sql]``
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from podnet.errors import InvalidConfigError
+from podnet.model.urls import masked
 
 if TYPE_CHECKING:
     from podnet.stores.sql_store import SqlStore
-
-# Up to the last `@`: a password may have any character in it that it should not have.
-_SECRETS = re.compile(r"(?<=://).*@|(?<=password=)[^&]*", re.IGNORECASE | re.DOTALL)
 
 
 def open(url: str) -> SqlStore:  # noqa: A001 - what a store module offers is called open
@@ -48,11 +45,6 @@ def open(url: str) -> SqlStore:  # noqa: A001 - what a store module offers is ca
             "pip install 'podnet[sql]'"
         ) from error
     raise InvalidConfigError(f"store {masked(url)!r} is not sqlite:FILE or postgresql://…")
-
-
-def masked(url: str) -> str:
-    """Return a URL without what may be a secret in it."""
-    return _SECRETS.sub("***@" if "@" in url else "***", url)
 
 
 def _file(url: str, rest: str) -> str:

@@ -123,7 +123,7 @@ class PostgresDatabase:
 
     def _connect(self) -> Any:
         connection = _BoundedConnection.connect(**self._params, autocommit=True)
-        connection.most = self._timeout + 5
+        connection.most = 1.5 * self._timeout
         milliseconds = int(self._timeout * 1000)
         # Not as start-up parameters, which connection poolers refuse.
         connection.execute(

@@ -226,7 +226,9 @@ class Tight(NodesMachine):
         Pool("border", "10.0.0.0/22", first="10.0.1.255", last="10.0.2.0", domain="nodes"),
         Pool("beyond", "10.0.2.0/31", edges="all", domain="nodes"),
     )
-    may = MappingProxyType({"border": ("10.0.1.255", "10.0.2.0"), "beyond": ("10.0.2.0", "10.0.2.1")})
+    may = MappingProxyType(
+        {"border": ("10.0.1.255", "10.0.2.0"), "beyond": ("10.0.2.0", "10.0.2.1")}
+    )
 
 
 class Alone(NodesMachine):

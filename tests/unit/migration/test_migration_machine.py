@@ -261,6 +261,7 @@ class MoveMachine(RuleBasedStateMachine):
             ):
                 assert self.migration(source, target, gated=False).run("lan").complete
         home = load_mark(self.raw["old"], "lan")[0]
+        print("SETTLE", home, load_mark(self.raw["new"], "lan")[0])
         if home.kind is Kind.HOME:
             run = self.migration(*SIDES, gated=False).run("lan", merge=self.merge)
             assert run.complete, run

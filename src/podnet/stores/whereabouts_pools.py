@@ -1,0 +1,220 @@
+"""The IPPools of one namespace: reading them anew at the least cost, and writing them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from podnet.cluster.answers import (
+    ConflictError,
+    ExistsError,
+    InvalidObjectError,
+    MissingError,
+    TooLargeError,
+)
+from podnet.cluster.door import JSON_PATCH
+from podnet.cluster.resource import custom
+from podnet.errors import StoreError
+from podnet.ipam.whereabouts import pool_of_domain, pool_of_name, range_of_name
+from podnet.stores.whereabouts_lease import Leader
+from podnet.stores.whereabouts_pool import DOMAIN, PoolFullError, PoolObject, created
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from podnet.cluster.door import Cluster
+    from podnet.ipam.whereabouts import PoolRef
+    from podnet.model.addresses import Address
+    from podnet.model.lease import Lease
+    from podnet.stores.whereabouts_pool import Change
+
+Document = dict[str, Any]
+
+POOLS = custom("whereabouts.cni.cncf.io", "v1alpha1", "ippools", "IPPool", namespaced=True)
+SLICES = custom(
+    "whereabouts.cni.cncf.io", "v1alpha1", "nodeslicepools", "NodeSlicePool", namespaced=True
+)
+
+_POOLS_KEPT = 64
+_LARGE = 100
+
+
+@frozen(eq=False)
+class Memory:
+    """What one process knows; a forked one starts with nothing, its parent's locks included.
+
+    Attributes:
+        pid: whose it is.
+        lock: held while ``pools`` is changed.
+        turn: held by the one thread that leads.
+        pools: IPPools as last read or written.
+        leaders: name of a Lease to who takes it.
+        rivals: domain to what is known to be handed out elsewhere.
+    """
+
+    pid: int = field(factory=os.getpid)
+    lock: threading.Lock = field(factory=threading.Lock)
+    turn: threading.Lock = field(factory=threading.Lock)
+    pools: OrderedDict[str, PoolObject] = field(factory=OrderedDict)
+    leaders: dict[str, Leader] = field(factory=dict)
+    rivals: dict[str, dict[Address, Lease]] = field(factory=dict)
+
+
+class Pools:
+    """The IPPools of one namespace. Every method raises StoreError where the API server does."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        """Use a connection."""
+        self._cluster = cluster
+        self.namespace = namespace
+        self._memory = Memory()
+
+    @property
+    def memory(self) -> Memory:
+        """What this process knows."""
+        if self._memory.pid != os.getpid():
+            self._memory = Memory()
+        return self._memory
+
+    def known(self, name: str) -> PoolObject | None:
+        """Return a pool as it was when last seen; None if it was not."""
+        return self.memory.pools.get(name)
+
+    def fresh(self, name: str) -> PoolObject | None:
+        """Return a pool as it is now; None if there is none.
+
+        Of a large one only the version is asked for, if it was seen before: it may not have
+        changed since.
+        """
+        known = self.known(name)
+        if known is not None and len(known.entries) >= _LARGE:
+            version = self._cluster.version(POOLS, name, self.namespace)
+            if version == known.version:
+                return known
+        document = self._cluster.get(POOLS, name, self.namespace)
+        if known is not None and document is not None and _is_at(document, known):
+            return known
+        return self._keep(name, None if document is None else PoolObject.read(document))
+
+    def _keep(self, name: str, pool: PoolObject | None) -> PoolObject | None:
+        memory = self.memory
+        with memory.lock:
+            memory.pools.pop(name, None)
+            if pool is not None:
+                memory.pools[name] = pool
+                if len(memory.pools) > _POOLS_KEPT:
+                    memory.pools.popitem(last=False)
+        return pool
+
+    def listed(self, labels: str = "", *, meta_only: bool = False) -> Iterator[Document]:
+        """Yield all pools, or those with a label, as they are now."""
+        found = self._cluster.list_all(POOLS, self.namespace, labels=labels, meta_only=meta_only)
+        yield from found.items
+
+    def overlapping(self, ref: PoolRef) -> list[PoolObject]:
+        """Return the other pools of a network that have addresses of a pool, as they are now.
+
+        Slices are looked at for slices only: else the name of a pool does not tell whether what
+        precedes the range is a network or a node.
+        """
+        found = []
+        for row in self._cluster.table(POOLS, self.namespace):
+            name = str(row["Name"])
+            network = range_of_name(name, ref.network_name, slices=bool(ref.node))
+            if name == ref.name or network is None or not _overlap(network, ref):
+                continue
+            try:
+                pool = self.fresh(name)
+            except StoreError as error:
+                if isinstance(error, PoolFullError) or error.details == "":
+                    raise
+                continue  # its range cannot be understood: nobody hands out of it
+            if pool is not None and pool.network == network and not _is_apart(pool):
+                found.append(pool)
+        return found
+
+    def slices(self, name: str) -> dict[str, str]:
+        """Return node to range of a NodeSlicePool.
+
+        Raises:
+            StoreError: there is none of that name.
+        """
+        found = self._cluster.get(SLICES, name, self.namespace)
+        if found is None:
+            raise StoreError(
+                f"there is no NodeSlicePool {self.namespace}/{name}",
+                "whereabouts' node-slice-controller makes it for node_slice_size",
+            )
+        allocations = (found.get("status") or {}).get("allocations") or ()
+        return {str(one["nodeName"]): str(one["sliceRange"]) for one in allocations}
+
+    def write(self, pool: PoolObject, change: Change) -> PoolObject | None:
+        """Change a pool if it still is at this version, or create it; return it as it is then.
+
+        Returns:
+            None, and nothing was changed, where somebody else was faster.
+
+        Raises:
+            InvalidObjectError: somebody else was faster, or the object breaks a rule.
+            PoolFullError: it would be too large.
+            UnknownOutcomeError: the reply was lost.
+        """
+        name = pool.name
+        try:
+            if not pool.uid:
+                document = self._cluster.create(POOLS, created(pool, change), self.namespace)
+                return self._keep(name, PoolObject.read(document))
+            found = self._cluster.patch(
+                POOLS, name, pool.patch(change), self.namespace, kind=JSON_PATCH, meta_only=True
+            )
+        except (ConflictError, ExistsError, MissingError):
+            return None
+        except TooLargeError as error:
+            raise PoolFullError(f"IPPool {name!r} is full", str(error)) from error
+        return self._keep(name, pool.after(change, found["metadata"]))
+
+    def delete(self, pool: PoolObject) -> bool:
+        """Delete a pool if it still is at this version; tell whether it was this one.
+
+        Raises:
+            UnknownOutcomeError: the reply was lost.
+        """
+        try:
+            self._cluster.delete(
+                POOLS, pool.name, self.namespace, uid=pool.uid, version=pool.version
+            )
+        except (ConflictError, MissingError):
+            return False
+        self._keep(pool.name, None)
+        return True
+
+
+def ref_of(pool: PoolObject) -> PoolRef | None:
+    """Return which pool of whereabouts' an object is; None for one that no configuration names."""
+    told = pool_of_domain(pool.annotations.get(DOMAIN, ""))
+    if told is not None and told.name == pool.name and told.network == pool.network:
+        return told
+    return pool_of_name(pool.name, pool.network)
+
+
+def _is_apart(pool: PoolObject) -> bool:
+    ref = ref_of(pool)
+    return ref is not None and not ref.unique
+
+
+def _overlap(network: Any, ref: PoolRef) -> bool:
+    mine = ref.network
+    return (
+        network.version == mine.version
+        and network.first <= mine.last
+        and mine.first <= network.last
+    )
+
+
+def _is_at(document: Document, pool: PoolObject) -> bool:
+    meta = document["metadata"]
+    return (meta["uid"], meta["resourceVersion"]) == (pool.uid, pool.version)
