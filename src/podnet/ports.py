@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from podnet.ipam.pick import Ask
     from podnet.model.attachment import Call, Done, Pod
@@ -144,6 +144,34 @@ class NetworkSource(Protocol):
         """Return the network definition as a JSON object's bytes, or None if there is none.
 
         The object is the NetworkAttachmentDefinition itself, with ``metadata`` and ``spec``.
+        """
+        ...
+
+
+class ClaimSource(Protocol):
+    """Where IPAMClaims come from, and where it is told which addresses they hold."""
+
+    def claim(self, namespace: str, name: str) -> bytes | None:
+        """Return the IPAMClaim as a JSON object's bytes, or None if there is none.
+
+        Raises:
+            PodnetError: it cannot be read.
+        """
+        ...
+
+    def tell(self, namespace: str, name: str, ips: Sequence[str], pod: str) -> None:
+        """Write to the claim's status which addresses it holds, and which pod uses them.
+
+        A source that cannot be written to does nothing: the leases are in podnet's store.
+
+        Args:
+            namespace: of the claim.
+            name: of the claim.
+            ips: ``address/length``; those that the status has already are not replaced.
+            pod: name of the pod.
+
+        Raises:
+            PodnetError: it cannot be written, or the status has other addresses.
         """
         ...
 

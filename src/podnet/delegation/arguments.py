@@ -144,6 +144,23 @@ def compose_args(
     return ";".join(f"{key}={value}" for key, value in pairs.items() if value)
 
 
+def with_told(
+    network: NetworkConfigList, key: str, told: Mapping[str, object]
+) -> NetworkConfigList:
+    """Return the network with something told to every plugin under a key of ``args``.
+
+    Args:
+        network: the network; ``args`` of its plugins is an object (``resolve``).
+        key: names who tells it (CNI CONVENTIONS.md, "args in network config").
+        told: what.
+    """
+    plugins = []
+    for plugin in network.plugins:
+        args = {**_without(Reader(plugin).section("args").document, key), key: dict(told)}
+        plugins.append({**_without(plugin, "args"), "args": args})
+    return evolve(network, plugins=tuple(plugins))
+
+
 def with_arguments(
     network: NetworkConfigList, selection: NetworkSelection | None, device_id: str = ""
 ) -> NetworkConfigList:

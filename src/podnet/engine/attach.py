@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from podnet.delegation.plan import Attachment
     from podnet.engine.house import House
+    from podnet.model.attachment import Pod
 
 __all__ = [
     "Attached",
@@ -98,6 +99,7 @@ def _make(
         made = move_default_route(house, record.netns, machine.made)
         done = evolve(record, stage="done", body=to_body(pod, attachments, made))
         attached = describe(done)
+        _tell_claims(house, machine, pod)
         house.step("journal.finish")
         house.journal.finish(done)
     except PodnetError as error:
@@ -106,6 +108,20 @@ def _make(
         _settle(house, record, error, undo.failed)
         raise
     return attached
+
+
+def _tell_claims(house: House, machine: Adding, pod: Pod | None) -> None:
+    """Tell each IPAMClaim that the pod refers to which addresses it holds now.
+
+    A failure fails the ADD: the addresses are the claim's already, and the retry is given them.
+    """
+    for standing in machine.made:
+        asked = standing.attachment.selection
+        if asked and asked.ipam_claim_reference and standing.result is not None:
+            house.step("claim.tell")
+            ips = [ip.address for ip in standing.result.ips]
+            name = pod.name if pod else ""
+            house.claims.tell(asked.namespace, asked.ipam_claim_reference, ips, name)
 
 
 def validate(house: House, attachments: Iterable[Attachment], sandbox: Sandbox) -> None:

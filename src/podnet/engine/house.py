@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from podnet.engine.settings import Settings
     from podnet.model.attachment import Call
-    from podnet.ports import Executor, NetworkSource, Store
+    from podnet.ports import ClaimSource, Executor, NetworkSource, Store
 
 LEAST = 5.0
 """Seconds every call gets however late it is: an undo that is not tried leaves something."""
@@ -165,6 +165,17 @@ class House:
         """Pods and network definitions from the configured manifests."""
         source: NetworkSource = registry.resolve(registry.DIRECTORY_SOURCE)(*self.settings.networks)
         return source
+
+    @cached_property
+    def claims(self) -> ClaimSource:
+        """IPAMClaims of the cluster that the settings name, else those among the manifests.
+
+        Raises:
+            InvalidConfigError: the setting is no source, or its credentials cannot be used.
+        """
+        if self.settings.claims:
+            return registry.open_claims(self.settings.claims)
+        return self.source  # type: ignore[return-value]  # the directory source is both
 
     def configurations(self, folder: str) -> tuple[tuple[str, bytes | PodnetError], ...]:
         """Return names of a folder's CNI configurations, in order, each with content or error.

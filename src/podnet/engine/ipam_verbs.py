@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from attrs import evolve
+
 from podnet.engine.leases import Ipam
 from podnet.errors import (
     CheckFailedError,
@@ -13,6 +15,7 @@ from podnet.errors import (
     NotAvailableError,
     StoreError,
 )
+from podnet.ipam.claims import Keeping, keeping
 from podnet.ipam.conf import STATIC, read_want
 from podnet.ipam.want import describe
 from podnet.model.addresses import parse_prefix
@@ -76,7 +79,10 @@ class IpamPlugin:
         if not want.sets:
             return describe(want, ())
         self._house.step("ipam-allocate")
-        leases = self._ipam(config).acquire(want, owner_of(call), network=config.name)
+        kept = _keeping(call, config)
+        if kept.ips:
+            want = evolve(want, requested=tuple(ip.address for ip in kept.ips))
+        leases = self._ipam(config).acquire(want, kept.owner, network=config.name, claim=kept.claim)
         return describe(want, leases)
 
     def validate(self, call: Call) -> None:
@@ -87,6 +93,7 @@ class IpamPlugin:
             StoreError: the store cannot be opened.
         """
         config, want = self._read(call)
+        _keeping(call, config)
         if want.sets:
             self._store(config)
 
@@ -140,7 +147,7 @@ class IpamPlugin:
     def _differences(
         self, call: Call, config: NetworkConfig, want: IpamWant, told: Result
     ) -> Iterator[str]:
-        owner, ipam = owner_of(call), self._ipam(config)
+        owner, ipam = _keeping(call, config).owner, self._ipam(config)
         addresses = {ip.address for ip in told.ips}
         for pool in want.pools:
             lease = ipam.holds(owner, pool)
@@ -217,6 +224,10 @@ def owner_of(call: Call) -> Owner:
         args.get("K8S_POD_NAME", ""),
         args.get("K8S_POD_UID", ""),
     )
+
+
+def _keeping(call: Call, config: NetworkConfig) -> Keeping:
+    return keeping(owner_of(call), config.ipam, config.args)
 
 
 def _told(config: NetworkConfig) -> tuple[Address, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 from attrs import frozen
@@ -28,6 +28,13 @@ FEW_BLOCKS = 8
 # Decoded blocks that a lane of a large pool keeps at hand.
 _AT_HAND = 32
 ALL_TAKEN = (1 << BLOCK_SIZE) - 1
+
+
+class Listener(Protocol):
+    """Somebody who keeps in mind which blocks are full."""
+
+    def discard(self, index: int) -> None:
+        """A block is not, or need not be any more."""
 
 
 @frozen(eq=False)
@@ -94,7 +101,7 @@ class Lane:
         self.foreign: dict[int, int] = {}
         self.unseen: list[int] = []
         self.last: dict[str, Address] = {}
-        self._full: dict[int, Runs] = {}
+        self._full: dict[int, Listener] = {}
         self._listed: set[int] = set()
         self._keys: dict[int, str] = {}
 
@@ -115,6 +122,20 @@ class Lane:
         """Forget a plan."""
         self._full.pop(id(plan.full), None)
         self._listed.discard(id(plan.full))
+
+    def listen(self, listener: Listener) -> None:
+        """Tell somebody else, too, in which blocks something became free."""
+        self._full[id(listener)] = listener
+
+    def ignore(self, listener: Listener) -> None:
+        """Tell him no more."""
+        self._full.pop(id(listener), None)
+
+    def stir(self, index: int) -> None:
+        """Take note that something may be free in a block."""
+        # A copy: other threads serve plans that are new.
+        for runs in tuple(self._full.values()):
+            runs.discard(index)
 
     def check(self, key: str, index: int, block: Block) -> None:
         """Refuse a block that is not the one its key says.
@@ -176,8 +197,7 @@ class Lane:
         elif self.unseen and index in self.unseen:
             self.unseen.remove(index)
         if before is None or before & ~taken:
-            for runs in self._full.values():
-                runs.discard(index)
+            self.stir(index)
         self.taken[index] = taken
 
     def forget(self, index: int) -> None:
@@ -189,8 +209,7 @@ class Lane:
             self.unseen.remove(index)
         if self.taken.pop(index, None) is not None:
             del self.order[bisect_left(self.order, index)]
-            for runs in self._full.values():
-                runs.discard(index)
+            self.stir(index)
 
     def _let_go(self, index: int) -> None:
         block, _ = self.blocks.pop(index)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from types import TracebackType
 
+    from podnet.engine.owning_reclaim import Reclaimed
     from podnet.engine.turns import Decide, Request
     from podnet.ipam.want import IpamWant
     from podnet.model.addresses import AddressLike
@@ -92,6 +93,7 @@ class Ipam:
         self._patience = patience
         self._jitter = jitter or _random
         self._sleep = sleep
+        self._turn: type[Turn] = getattr(store, "turn", Turn)
         self._lock = threading.Lock()
         self._lanes: dict[tuple[str, int], tuple[Lane, Combiner[Request]]] = {}
         self._plans: dict[int, Plan] = {}
@@ -232,7 +234,7 @@ class Ipam:
             for attempt in range(self._attempts):
                 if attempt > 1:
                     self._sleep(self._jitter() * min(_PAUSE_MOST, 0.001 * attempt))
-                turn = Turn(self._store, lane, node=self._node, now=self._clock())
+                turn = self._turn(self._store, lane, node=self._node, now=self._clock())
                 rest = turn.run(rest)
                 if not rest:
                     return
@@ -280,8 +282,16 @@ class Ipam:
         self._known_plans.clear()
         self._plans.clear()
 
-    def acquire(self, want: IpamWant, owner: Owner, *, network: str = "") -> tuple[Lease, ...]:
+    def acquire(
+        self, want: IpamWant, owner: Owner, *, network: str = "", claim: str = ""
+    ) -> tuple[Lease, ...]:
         """Give an owner one address of each set of pools in ``want``, or none at all.
+
+        Args:
+            want: the pools, and what is asked of them.
+            owner: for whom.
+            network: name of the CNI network, for GC.
+            claim: as in ``allocate``.
 
         Returns:
             The leases in the order of the sets.
@@ -295,7 +305,7 @@ class Ipam:
         fresh: list[Lease] = []
         try:
             for pools, address in zip(want.sets, wanted, strict=True):
-                lease, new = self._allocate(pools, owner, network, address)
+                lease, new = self._allocate(pools, owner, network, address, claim)
                 leases.append(lease)
                 if new:
                     fresh.append(lease)
@@ -397,6 +407,25 @@ class Ipam:
         for key in self._keys(domain):
             swept += self._change(key, collect)
         return tuple(swept)
+
+    def reclaim(self, node: str, *, lost: bool = False) -> Reclaimed:
+        """End all leases of a dead node, and take the blocks it held; its claims are kept.
+
+        Say so only of a node that is dead and stays so until this is done, or whose pods are: what
+        it granted lately may not be known here, and would be granted again.
+
+        Args:
+            node: its name.
+            lost: it is this very node, come back without its own store of the blocks it held.
+
+        Raises:
+            PodnetError: it is this very node, and nothing is lost.
+            TryAgainLaterError: others won every attempt.
+            StoreError: the store is broken; what is done is done.
+        """
+        from podnet.engine.owning_reclaim import reclaim
+
+        return reclaim(self._store, node, here=self._node, lost=lost, now=self._clock())
 
     def leases(self, pool: Pool | str | None = None) -> Iterator[Lease]:
         """Return the leases of a pool, of a domain by name, or all, in order of addresses.

@@ -74,6 +74,7 @@ class Records:
         held: key of each block that this process knows its node to hold.
         generation: grows whenever ``held`` has other keys.
         conflicts: leases granted in blocks that others had taken by force; the last ones.
+        scarce: what the keys of a domain's blocks begin with to the time when one was asked for.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Records:
         self.held: dict[str, Held] = {}
         self.generation = 0
         self.conflicts: list[Conflict] = []
+        self.scarce: dict[str, float] = {}
 
     def load(self, key: str) -> Entry | None:
         """Return the record of a block that counts here; None if the shared copy does.
@@ -144,15 +146,13 @@ class Records:
 
     def changed(self, key: str, record: Block) -> None:
         """Take note that a record was changed, or may have been."""
-        held = self.held.get(key)
-        if held is None:
-            return
         now = self._clock()
         with self._lock:
-            held.changes += 1
-            if held.since is None:
-                held.since = now
-        held.idle = None if record.leases else held.idle or now
+            held = self.held.get(key)
+            if held is not None:
+                held.changes += 1
+                held.since = held.since or now
+                held.idle = None if record.leases else held.idle or now
 
     def claim(self, key: str, empty: Block, fits: Callable[[Block], bool]) -> bool:
         """Take an unclaimed block; return whether the node holds it now.
@@ -205,10 +205,10 @@ class Records:
 
     def _open(self, key: str, entry: Entry, shared: Block) -> None:
         if self._local.swap(key, owned.opened(shared), entry[1]):
-            self._keep(key, shared)
+            self._keep(key, shared, None, changes=0, is_told=True)
 
     def withdraw(self, key: str) -> None:
-        """Bring an earlier process's claim to an end: by having the block, or so that it never will.
+        """Bring the claim of an earlier process to an end: it is the node's, or never will be.
 
         Raises:
             StoreError: a store is broken.
@@ -268,6 +268,8 @@ class Records:
                 self._lose(key, entry, shared)
                 continue
             new, gone = owned.merge(record, shared[0], self._clock())
+            if shared[0].recalled:
+                self.note_scarce(key)
             if give_back or shared[0].recalled:
                 if self._local.swap(key, owned.closing(new), version):
                     self.finish(key)
@@ -280,9 +282,10 @@ class Records:
                 continue
             is_told = owned.is_told(record, shared[0])
             if publish and not is_told:
-                self._shared.swap(key, owned.published(record, shared[0]), shared[1])
-                continue
-            self._keep(key, record, changes=changes, is_told=is_told)
+                is_told = self._shared.swap(key, owned.published(record, shared[0]), shared[1])
+                if not is_told:
+                    continue
+            self._keep(key, record, held, changes=changes, is_told=is_told)
             return Look(version, shared[1], changed)
         raise _too_fast(key)
 
@@ -297,11 +300,10 @@ class Records:
             entry = self._local.load(key)
             if entry is None or state_of(entry[0]) is not State.CLOSING:
                 return
-            record, version = entry
-            if shared is None or not owned.is_held(record, shared[0], self._node):
+            if shared is None or not owned.is_held(entry[0], shared[0], self._node):
                 self._lose(key, entry, shared)
             else:
-                new, _ = owned.merge(record, shared[0], self._clock())
+                new, _ = owned.merge(entry[0], shared[0], self._clock())
                 self._shared.swap(key, owned.given_back(new), shared[1])
         raise _too_fast(key)
 
@@ -314,22 +316,30 @@ class Records:
                 self.conflicts = [*self.conflicts, *found][-_CONFLICTS:]
 
     def _keep(
-        self, key: str, record: Block, *, changes: int | None = None, is_told: bool = True
+        self, key: str, record: Block, held: Held | None, *, changes: int, is_told: bool
     ) -> None:
-        """Take note of a record that was compared with the shared copy just now."""
+        """Take note of a record that was compared with the shared copy just now.
+
+        Args:
+            key: of the block.
+            record: it.
+            held: what was known of the block before it was read; what others make known meanwhile
+                may be newer.
+            changes: the number of changes known then.
+            is_told: the shared copy says the same.
+        """
         now = self._clock()
         with self._lock:
-            held = self.held.get(key)
-            if held is None:
-                held = self.held[key] = Held()
+            current = self.held.get(key)
+            if current is None:
+                current = held = self.held[key] = Held()
                 self.generation += 1
-            held.looked = now
-            if is_told:
-                held.told = held.changes if changes is None else max(held.told, changes)
-                held.since = None if held.told >= held.changes else now
-            elif held.since is None:
-                held.since = now
-        held.idle = None if record.leases else held.idle or now
+                changes = 1
+            current.looked = now
+            if current is held and is_told:
+                current.told = max(current.told, changes)
+            current.since = None if current.told >= current.changes else current.since or now
+            current.idle = None if record.leases else current.idle or now
 
     def _drop(self, key: str) -> None:
         if key in self.held:
@@ -338,17 +348,22 @@ class Records:
                 self.generation += 1
             self._stir(key)
 
+    def note_scarce(self, key: str) -> None:
+        """Take note that a block is being asked for."""
+        self.scarce[key[: key.rfind("/") + 1]] = self._clock()
+
     def _stir(self, key: str) -> None:
         with self._lock:
             self._stirred.add(key)
 
-    def take_stirred(self) -> set[str]:
+    def take_stirred(self, prefix: str) -> list[str]:
         """Return the keys of blocks that changed otherwise than by a swap of the caller's."""
         if not self._stirred:
-            return set()
+            return []
         with self._lock:
-            stirred, self._stirred = self._stirred, set()
-        return stirred
+            found = [key for key in self._stirred if key.startswith(prefix)]
+            self._stirred.difference_update(found)
+        return found
 
 
 def _empty(block: Block) -> Block:

@@ -17,15 +17,19 @@ from podnet.delegation.selection import (
     assign_names,
     parse_networks,
 )
+from podnet.engine import registry
 from podnet.errors import (
     InvalidConfigError,
     IOFailureError,
     NetworkNotFoundError,
     PodnetError,
+    TryAgainLaterError,
     UnknownContainerError,
     together,
 )
+from podnet.ipam import claims
 from podnet.model.attachment import Call, Pod
+from podnet.model.reader import Reader
 from podnet.model.wire import load_json
 
 if TYPE_CHECKING:
@@ -259,6 +263,8 @@ def _attachment(
     default: bool = False,
 ) -> Attachment:
     device = selection.device_id if selection else ""
+    if selection and selection.ipam_claim_reference:
+        config = _with_claim(house, config, ifname, selection)
     arguments.verify_capabilities(
         config,
         arguments.capability_args(selection),
@@ -275,6 +281,30 @@ def _attachment(
         default=default,
         selection=selection,
     )
+
+
+def _with_claim(
+    house: House, config: NetworkConfigList, ifname: str, selection: NetworkSelection
+) -> NetworkConfigList:
+    """Return the network with the IPAMClaim that the pod refers to told to its plugins.
+
+    Raises:
+        TryAgainLaterError: there is no such claim, yet.
+        InvalidConfigError: the claim is for another interface, or the network keeps no addresses.
+    """
+    namespace, name = selection.namespace, selection.ipam_claim_reference
+    content = house.claims.claim(namespace, name)
+    if content is None:
+        raise TryAgainLaterError(f"IPAMClaim {namespace}/{name} does not exist, yet")
+    claim = claims.parse_claim(content, f"{namespace}/{name}")
+    claims.check_use(claim, config.name, ifname)
+    types = (Reader(each).section("ipam").string("type") for each in config.plugins)
+    if not any(kind in registry.KEEPING for kind in types):
+        raise InvalidConfigError(
+            f"ipam claims not supported on network {config.name}",
+            (("ipam.type", f"is none of {', '.join(sorted(registry.KEEPING))}"),),
+        )
+    return arguments.with_told(config, claims.ARGS, claims.told(claim))
 
 
 def _check_isolation(

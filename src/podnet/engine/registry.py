@@ -13,7 +13,7 @@ from podnet.errors import InvalidConfigError
 from podnet.model.urls import masked
 
 if TYPE_CHECKING:
-    from podnet.ports import Picker, Store
+    from podnet.ports import ClaimSource, Picker, Store
 
 PLUGINS = {
     "podnet": "podnet.engine.attach_verbs:AttachPlugin",
@@ -27,6 +27,9 @@ PLUGINS = {
     "host-local": "podnet.engine.host_local_verbs:HostLocalPlugin",
 }
 """CNI plugin types served in this process; ``podnet plugin install`` offers the same names."""
+
+KEEPING = frozenset({"podnet-ipam", "whereabouts"})
+"""Of them, the IPAM plugins that keep addresses for a claim."""
 
 ROLES = {
     "podnet.engine.attach_verbs:AttachPlugin": "sandbox",
@@ -59,6 +62,9 @@ PICKERS = {
     "sticky": "podnet.ipam.pick:Sticky",
 }
 """Names of pickers; others are entry points of the group ``podnet.pickers``."""
+
+CLAIMS = {"kubernetes": "podnet.sources.cluster_claims:open"}
+"""Schemes of the setting ``claims``; without one, IPAMClaims are among the manifests."""
 
 KERNEL = "podnet.kernel.sandbox:Kernel"
 DIRECTORY_SOURCE = "podnet.sources.directory:DirectorySource"
@@ -100,6 +106,19 @@ def open_store(url: str) -> Store:
         f"store {masked(url)!r} cannot be opened: its scheme is none of {', '.join(STORES)} and of "
         "no installed package"
     )
+
+
+def open_claims(url: str) -> ClaimSource:
+    """Open the source of IPAMClaims that a URL names.
+
+    Raises:
+        InvalidConfigError: no source has that scheme, or its credentials cannot be used.
+    """
+    scheme = url.partition(":")[0]
+    if scheme not in CLAIMS:
+        raise InvalidConfigError(f"claims {url!r} are of none of {', '.join(CLAIMS)}")
+    source: ClaimSource = resolve(CLAIMS[scheme])(url)
+    return source
 
 
 def open_picker(name: str) -> Picker:

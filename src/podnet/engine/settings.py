@@ -33,6 +33,8 @@ class Settings:
             kubelet grants a CRI call (``--runtime-request-timeout``).
         strict_capabilities: refuse an attachment whose pod asks for what no plugin of the network
             declares as capability (NPWG 1.3, 4.1.2.1.3.2); Multus never refuses.
+        claims: where IPAMClaims are: ``kubernetes:`` with or without the path of a kubeconfig;
+            empty for the manifests of ``networks``.
     """
 
     state_dir: str = "/var/lib/podnet"
@@ -43,9 +45,16 @@ class Settings:
     node: str = ""
     timeout: float = 110.0
     strict_capabilities: bool = False
+    claims: str = ""
 
 
-_TEXTS = {"stateDir": "state_dir", "store": "store", "confDir": "conf_dir", "node": "node"}
+_TEXTS = {
+    "stateDir": "state_dir",
+    "store": "store",
+    "confDir": "conf_dir",
+    "node": "node",
+    "claims": "claims",
+}
 _FOLDERS = ("file", "host-local")
 _KUBECONFIGS = ("kubernetes", "whereabouts")
 _LISTS = {"networks": "networks", "binDirs": "bin_dirs"}

@@ -207,6 +207,9 @@ class Turn:
         lease = self._find(plan, request.owner)
         if lease is not None:
             return self._renew(request, lease)
+        for index in request.asked:
+            if index not in self._fresh:
+                self._load(index)
         value = self._choose(request)
         if value is None:
             return self._none_left(request)
@@ -485,13 +488,8 @@ class Turn:
 
         Now and then the answer is no, for the sake of what became free elsewhere.
         """
-        if request.rounds % _PATIENT:
-            for index in request.asked:
-                if index not in self._fresh:
-                    self._load(index)
-                if index in self._lane.foreign:
-                    return True
-        return False
+        asked = [index for index in request.asked if index in self._lane.foreign]
+        return bool(asked) and request.rounds % _PATIENT > 0
 
     def _recall(self, request: Allocation, held: list[int]) -> bool:
         """Ask for blocks back that others hold; what is free in them only they know for certain.
@@ -499,12 +497,12 @@ class Turn:
         Not for all of them at once: those with most room first, and others when these do not come.
         """
         asked: dict[int, str] = {}
-        new = 0
         room = self._lane.foreign
-        known = set(request.asked)
-        first = sorted(held, key=lambda index: (index not in known, room.get(index, 0).bit_count()))
-        for index in first:
-            if index in self._drafts or (new >= _RECALLS and index not in known):
+        known = {index for index in request.asked if index in room}
+        most = 0 if known and request.rounds % _PATIENT else _RECALLS
+        new = 0
+        for index in sorted(held, key=lambda x: (x not in known, room.get(x, 0).bit_count())):
+            if index in self._drafts or (new >= most and index not in known):
                 break
             block = self._block(index)
             if block is None or self._usable(block):

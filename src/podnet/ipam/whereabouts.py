@@ -122,9 +122,7 @@ def pool_of_domain(domain: str) -> PoolRef | None:
                 network = parse_prefix(cidr)
             except ValueError:
                 return None
-            ref = PoolRef(
-                network=network, network_name=name, node=node, unique=scheme == _UNIQUE
-            )
+            ref = PoolRef(network=network, network_name=name, node=node, unique=scheme == _UNIQUE)
             return ref if ref.domain == domain and not fault(ref) else None
     return None
 

@@ -11,7 +11,7 @@ from podnet.sources import confdir
 from podnet.sources.manifests import SUFFIXES, Manifests, parse_manifests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from podnet.model.attachment import Pod
 
@@ -60,6 +60,23 @@ class DirectorySource:
             if (namespace, name) in manifests.definitions
         ]
         return self._only(found, f"network {namespace}/{name}")
+
+    def claim(self, namespace: str, name: str) -> bytes | None:
+        """Return the IPAMClaim as JSON, or None if there is none.
+
+        Raises:
+            DecodingError: it is in two files; or in none, and a file is broken.
+            IOFailureError: a path cannot be read.
+        """
+        found = [
+            (path, manifests.claims[namespace, name])
+            for path, manifests in self._whole()
+            if (namespace, name) in manifests.claims
+        ]
+        return self._only(found, f"claim {namespace}/{name}")
+
+    def tell(self, namespace: str, name: str, ips: Sequence[str], pod: str) -> None:
+        """Do nothing: manifests are their author's, and podnet's store has the leases."""
 
     def pods(self) -> tuple[Pod, ...]:
         """Return all pods, in the order of files and documents.

@@ -19,6 +19,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 
 _DEFINITION = "NetworkAttachmentDefinition"
 _DEFINITION_GROUP = "k8s.cni.cncf.io/"
+_CLAIM = "IPAMClaim"
 
 
 @frozen(kw_only=True)
@@ -28,14 +29,16 @@ class Manifests:
     Attributes:
         pods: pods by namespace and name, each with its annotations.
         definitions: network definitions by namespace and name, each as JSON.
+        claims: IPAMClaims by namespace and name, each as JSON.
     """
 
     pods: Mapping[tuple[str, str], tuple[Pod, Mapping[str, str]]] = field(factory=dict)
     definitions: Mapping[tuple[str, str], bytes] = field(factory=dict)
+    claims: Mapping[tuple[str, str], bytes] = field(factory=dict)
 
 
 def parse_manifests(content: bytes, path: str) -> Manifests:
-    """Return the pods and network definitions of a file; other kinds are passed over.
+    """Return pods, network definitions and IPAMClaims of a file; other kinds are passed over.
 
     Several documents and ``List`` kinds are taken apart. An object without a namespace is in
     ``default``, where ``kubectl apply`` puts it. A definition keeps the keys that the API server's
@@ -51,6 +54,7 @@ def parse_manifests(content: bytes, path: str) -> Manifests:
     """
     pods: dict[tuple[str, str], tuple[Pod, Mapping[str, str]]] = {}
     definitions: dict[tuple[str, str], bytes] = {}
+    claims: dict[tuple[str, str], bytes] = {}
     documents = _json(content, path) if path.endswith(".json") else _yaml(content, path)
     for reader in _objects(documents, path):
         kind, version = reader.string("kind"), reader.string("apiVersion")
@@ -64,10 +68,15 @@ def parse_manifests(content: bytes, path: str) -> Manifests:
             if place in definitions:
                 reader.mistake("metadata.name", f"network {'/'.join(place)} is there twice")
             definitions[place] = definition
+        elif kind == _CLAIM and version.startswith(_DEFINITION_GROUP):
+            place, claim = _claim(reader)
+            if place in claims:
+                reader.mistake("metadata.name", f"claim {'/'.join(place)} is there twice")
+            claims[place] = claim
         if reader.mistakes:
             what = "; ".join(f"{where}: {mistake}" for where, mistake in reader.mistakes)
             raise DecodingError(f"{path}: invalid {kind}", what)
-    return Manifests(pods=pods, definitions=definitions)
+    return Manifests(pods=pods, definitions=definitions, claims=claims)
 
 
 def _objects(documents: Iterator[object], path: str) -> Iterator[Reader]:
@@ -109,6 +118,18 @@ def _definition(reader: Reader) -> tuple[tuple[str, str], bytes]:
             "annotations": _annotations(metadata),
         },
         "spec": {"config": spec.string("config")} if "config" in spec else {},
+    }
+    return (namespace, name), print_json(document)
+
+
+def _claim(reader: Reader) -> tuple[tuple[str, str], bytes]:
+    namespace, name = _place(reader.section("metadata"))
+    document = {
+        "apiVersion": reader.string("apiVersion"),
+        "kind": reader.string("kind"),
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": reader.section("spec").document,
+        "status": reader.section("status").document,
     }
     return (namespace, name), print_json(document)
 

@@ -60,6 +60,7 @@ _SCHEMA_LOCK = 0x706F646E6574
 _BEATEN = ("40001", "40P01")
 # Too many connections, about to start, lock timeout, statement timeout: nothing is written either.
 _PASSING = ("53300", "57P03", "55P03", "57014")
+_TWICE = "23505"
 _PASSING_WORDS = ("starting up", "too many clients", "connection slots", "not yet accepting")
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 _DEFAULTS: dict[str, Any] = {
@@ -82,7 +83,10 @@ class PostgresDatabase:
         engine: SQLAlchemy's, in autocommit mode: there is no round trip to begin or to commit.
     """
 
-    schema_there = text("SELECT to_regclass('podnet_schema')")
+    # Not to_regclass(): it may answer from a cache that is older than the lock of `alone`.
+    schema_there = text(
+        "SELECT 1 FROM pg_class WHERE relname = 'podnet_schema' AND pg_table_is_visible(oid)"
+    )
     errors = psycopg.Error
 
     def __init__(self, url: str, shown: str, *, timeout: float = 10.0) -> None:
@@ -116,8 +120,8 @@ class PostgresDatabase:
             use_native_hstore=False,
         )
         # Turns are held while other connections are needed, and so come from elsewhere.
-        self._turns = QueuePool(self._connect, pool_size=1, max_overflow=3, timeout=0.01)
-        for pool in (self.engine, self._turns):
+        self._queues = QueuePool(self._connect, pool_size=1, max_overflow=3, timeout=0.01)
+        for pool in (self.engine, self._queues):
             event.listen(pool, "checkout", _make_sure)
             event.listen(pool, "checkin", _note_time)
 
@@ -135,27 +139,27 @@ class PostgresDatabase:
 
     def after_fork(self) -> list[object]:
         """Make anew what belongs to the parent; return what must neither be used nor closed."""
-        inherited: list[object] = [self.engine.pool, self._turns]
+        inherited: list[object] = [self.engine.pool, self._queues]
         self.engine.dispose(close=False)
-        self._turns = self._turns.recreate()
+        self._queues = self._queues.recreate()
         return inherited
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
-        self._turns.dispose()
+        self._queues.dispose()
 
     @contextmanager
-    def turn(self, prefix: str) -> Iterator[None]:
+    def queue(self, prefix: str) -> Iterator[None]:
         """Wait for an advisory lock, and hold it in a transaction of a connection of its own."""
-        digest = hashlib.sha256(f"podnet turn {prefix}".encode()).digest()
+        digest = hashlib.sha256(f"podnet queue {prefix}".encode()).digest()
         number = int.from_bytes(digest[:8], signed=True)
-        pooled = self._turns.connect()
+        pooled = self._queues.connect()
         raw = pooled.driver_connection
         assert isinstance(raw, psycopg.Connection)
         try:
             raw.execute(
-                f"BEGIN; SET LOCAL lock_timeout = {int(statements.TURN_TIMEOUT * 1000)}; "
+                f"BEGIN; SET LOCAL lock_timeout = {int(statements.QUEUE_TIMEOUT * 1000)}; "
                 f"SELECT pg_advisory_xact_lock({number})"
             )
             yield
@@ -218,26 +222,30 @@ class PostgresDatabase:
             pooled.close()
         return self._run(statement, params)
 
-    def describe(self, error: BaseException) -> tuple[str, str, bool]:
-        """Return what an error says, its SQL state, and whether it passes by itself."""
+    def describe(self, error: BaseException) -> statements.Fault:
+        """Return what an error says."""
         said, state = " ".join(str(error).split()), getattr(error, "sqlstate", None) or ""
         # libpq keeps no SQL state of a connection that was refused.
         passes = state in _PASSING or (not state and any(each in said for each in _PASSING_WORDS))
         for secret in self._secrets:
             said = said.replace(secret, "***")
-        return said, state, passes
+        return statements.Fault(said, state, passes, state == _TWICE)
 
 
 def _read(url: str, shown: str) -> dict[str, Any]:
     """Return the parameters in a URL."""
+    what = "user name or password has characters that have to be percent-encoded"
     try:
-        return conninfo_to_dict(url)
+        given = conninfo_to_dict(url)
     except psycopg.Error:
-        what = "user name or password has characters that have to be percent-encoded"
         try:
             conninfo_to_dict(shown)
         except psycopg.Error as error:  # what is wrong with the rest can be told
             what = " ".join(str(error).split())
+    else:
+        # An `@` or `/` of the password moves the rest of it to where it would be shown.
+        if not any("@" in str(given.get(name, "")) for name in ("host", "port", "dbname")):
+            return given
     raise InvalidConfigError(f"store {shown!r} cannot be opened: {what}")
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_TWICE = ("SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE")
 _LONGEST_PAUSE = 0.005
 _CONNECTIONS = 8
 
@@ -187,9 +188,9 @@ class SqliteDatabase:
         """Close all connections."""
         self.engine.dispose()
 
-    def turn(self, _prefix: str) -> disk.Lock:
+    def queue(self, _prefix: str) -> disk.Lock:
         """Return a lock; SQLite has one writer, so there is one for all prefixes."""
-        return disk.Lock(f"{self._path}-turn", timeout=statements.TURN_TIMEOUT)
+        return disk.Lock(f"{self._path}-queue", timeout=statements.QUEUE_TIMEOUT)
 
     @contextmanager
     def _alone_here(self) -> Iterator[None]:
@@ -230,9 +231,10 @@ class SqliteDatabase:
     def _too_late(self) -> DeadlineError:
         return DeadlineError(f"{self.place} is locked by others for {self._timeout:g} s")
 
-    def describe(self, error: BaseException) -> tuple[str, str, bool]:
-        """Return what an error says, SQLite's name of it, and whether it passes by itself."""
-        return str(error), getattr(error, "sqlite_errorname", None) or "", _is_busy(error)
+    def describe(self, error: BaseException) -> statements.Fault:
+        """Return what an error says."""
+        state = getattr(error, "sqlite_errorname", None) or ""
+        return statements.Fault(str(error), state, _is_busy(error), state in _TWICE)
 
 
 @contextmanager

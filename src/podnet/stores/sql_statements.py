@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
 from sqlalchemy import (
     CompoundSelect,
     Select,
@@ -43,8 +44,26 @@ KEY_COLUMNS = [c.name for c in addresses.primary_key.columns]
 UPDATED_COLUMNS = [c.name for c in addresses.columns if c.name not in (*KEY_COLUMNS, "block_key")]
 """Columns that change in the life of a row."""
 
-TURN_TIMEOUT = 2.0
+QUEUE_TIMEOUT = 2.0
 """Seconds to wait for a turn before doing without."""
+
+
+@frozen
+class Fault:
+    """What a driver's error says.
+
+    Attributes:
+        text: one line, without passwords.
+        state: the SQL state, or the database's name of it; empty where there is none.
+        passes: waiting helps; nothing was written.
+        twice: a row of the same address is there already; nothing was written.
+    """
+
+    text: str
+    state: str
+    passes: bool
+    twice: bool
+
 
 KEY = bindparam("key", type_=blocks.c.block_key.type)
 _EXPECTED = bindparam("expected", type_=blocks.c.version.type)

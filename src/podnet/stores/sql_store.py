@@ -36,7 +36,7 @@ class Database(Protocol):
 
     Attributes:
         place: how errors call it; without passwords.
-        schema_there: gives one row that is not NULL where the tables are.
+        schema_there: gives a row where the tables are, and none where they are not.
         errors: the driver's base class of errors.
     """
 
@@ -68,14 +68,11 @@ class Database(Protocol):
         """Delete a block of a version; return whether there was one."""
         ...
 
-    def describe(self, error: BaseException) -> tuple[str, str, bool]:
-        """Return what an error says, its SQL state, and whether it passes by itself.
-
-        One that passes has written nothing.
-        """
+    def describe(self, error: BaseException) -> statements.Fault:
+        """Return what an error says."""
         ...
 
-    def turn(self, prefix: str) -> AbstractContextManager[object]:
+    def queue(self, prefix: str) -> AbstractContextManager[object]:
         """Return what waits for a turn; it raises where there is none to be had."""
         ...
 
@@ -113,9 +110,9 @@ class SqlStore:
 
     def _prepare(self) -> None:
         database = self._database
-        if not any(row[0] for row in database.read(database.schema_there, {})):
+        if not database.read(database.schema_there, {}):
             with database.alone() as connection:
-                if not connection.execute(database.schema_there).scalar():
+                if not connection.execute(database.schema_there).first():
                     schema.create(connection)
         schema.check(database.read(schema.FIND_VERSION, {})[0][0], database.place)
 
@@ -212,7 +209,7 @@ class SqlStore:
         return [key for key in found if key.startswith(prefix)]
 
     @contextmanager
-    def turn(self, prefix: str) -> Iterator[None]:
+    def queue(self, prefix: str) -> Iterator[None]:
         """Wait in line with others who want to change the same few blocks.
 
         Who has lost a swap loads, decides and swaps inside. It is a courtesy: those who do not
@@ -220,7 +217,7 @@ class SqlStore:
         """
         with ExitStack() as stack:
             with suppress(PodnetError, exc.SQLAlchemyError, self._database.errors):
-                stack.enter_context(self._database.turn(prefix))
+                stack.enter_context(self._database.queue(prefix))
             yield
 
     def close(self) -> None:
@@ -260,16 +257,16 @@ class SqlStore:
             raise self._fault(error, what, writing=writing) from error
 
     def _fault(self, error: Exception, what: str, *, writing: bool) -> PodnetError:
-        said, state, passes = self._database.describe(getattr(error, "orig", None) or error)
-        msg = f"{self._database.place}: cannot {what}: {said}"
-        details = [f"SQL state {state}"] if state else []
-        if isinstance(error, exc.IntegrityError):
+        fault = self._database.describe(getattr(error, "orig", None) or error)
+        msg = f"{self._database.place}: cannot {what}: {fault.text}"
+        details = [f"SQL state {fault.state}"] if fault.state else []
+        if fault.passes:
+            return TryAgainLaterError(msg, "; ".join(details))
+        if fault.twice:
             details.append(
                 "one of its addresses has a row already, which another block or other hands put "
                 "there; nothing was written"
             )
-        elif passes:
-            return TryAgainLaterError(msg, "; ".join(details))
         elif writing:
             details.append("whether it was written is not known")
         return StoreError(msg, "; ".join(details))

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from podnet.errors import DecodingError
 from podnet.ipam.whereabouts import podref
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 Entry = dict[str, Any]
 
 _FORMAT = "1"
-_TOKENS = 8
+REMEMBERED = 8
+"""Writes of a block that can be told from its annotation."""
+
 _RESERVED = "reserved:"
 _CLAIM = "claim:"
 _OWNER = {"i": "container_id", "f": "ifname", "s": "pod_namespace", "d": "pod_name", "u": "pod_uid"}
@@ -92,8 +94,8 @@ class Details:
     sequence: int = 0
     holder: str = ""
     recalled: bool = False
-    freed: Mapping[int, float] = {}
-    rows: Mapping[int, tuple[str, Mapping[str, Any]]] = {}
+    freed: Mapping[int, float] = field(factory=dict)
+    rows: Mapping[int, tuple[str, Mapping[str, Any]]] = field(factory=dict)
 
     def lease(self, offset: int, entry: Mapping[str, object], plain: Lease) -> Lease:
         """Return the lease that an entry and its row tell together."""
@@ -109,6 +111,14 @@ class Details:
             since=fields.get("t", 0.0),
             sequence=fields.get("q", 0),
             **texts,
+        )
+
+    def may_have(self, owner: Owner) -> bool:
+        """Tell whether a row tells of an owner what an entry cannot: its pod, or an odd name."""
+        uid, container = owner.pod_uid, owner.container_id
+        return any(
+            (uid and fields.get("u") == uid) or fields.get("i") == container or "f" in fields
+            for _, fields in self.rows.values()
         )
 
 
@@ -194,7 +204,7 @@ def write(
         "rows": rows,
     }
     packed = zlib.compress(json.dumps(body, separators=(",", ":")).encode(), 6)
-    return f"{_FORMAT} {','.join(tokens[:_TOKENS])} {base64.b64encode(packed).decode()}"
+    return f"{_FORMAT} {','.join(tokens[:REMEMBERED])} {base64.b64encode(packed).decode()}"
 
 
 def _beyond(lease: Lease, plain: Lease) -> dict[str, object]:

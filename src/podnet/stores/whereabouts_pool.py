@@ -53,6 +53,10 @@ class PoolFullError(PoolExhaustedError, StoreError):
     """An IPPool has grown nearly as large as an object can be (code 100); nothing was changed."""
 
 
+class NoRangeError(StoreError):
+    """The range of an IPPool cannot be understood (code 106)."""
+
+
 @frozen
 class Step:
     """What a change does to one address, as far as reservations are concerned.
@@ -104,13 +108,13 @@ class PoolObject:
         """Read an object.
 
         Raises:
-            StoreError: its range cannot be understood; whereabouts' reconciler stops at it.
+            NoRangeError: its range cannot be understood; whereabouts' reconciler stops at it.
         """
         name, text = document["metadata"]["name"], (document.get("spec") or {}).get("range")
         try:
             literal = parse_prefix(str(text))
         except ValueError as error:
-            raise StoreError(
+            raise NoRangeError(
                 f"IPPool {name!r} has no range: {error}",
                 "neither podnet nor whereabouts can use it; its reconciler stops at it in any "
                 "namespace. Delete it or mend spec.range",
@@ -274,7 +278,7 @@ class PoolObject:
                     steps.append(Step(address, entry, final[offset]))
         for offset, lease in leases.items():
             if offset not in final:
-                final[offset] = entries[self._key(lease.ip)] = details.entry_of(lease.owner)
+                final[offset] = entries[self.key(lease.ip)] = details.entry_of(lease.owner)
                 steps.append(Step(lease.ip, None, final[offset]))
         annotation = None if block is None else self._annotation(index, block, final, token)
         change = Change(entries, {block_annotation(index): annotation}, tuple(steps))
@@ -293,7 +297,12 @@ class PoolObject:
         before = plain if known is None else known.lease(offset, entry, plain)
         return entry if before.owner == lease.owner else new
 
-    def _key(self, address: Address) -> str:
+    def key(self, address: Address) -> str:
+        """Return the key of an address.
+
+        Raises:
+            StoreError: there is no room for one.
+        """
         key = offset_key(self.base, address)
         if key is None or address not in self.network:
             where = f"IPPool {self.name!r} with the range {self.document['spec']['range']}"
@@ -365,9 +374,17 @@ def block_annotation(index: int) -> str:
     return f"{_BLOCK}{index:x}"
 
 
-def new_pool(name: str, network: Prefix, annotations: Mapping[str, str]) -> PoolObject:
+def new_pool(
+    name: str, network: Prefix, annotations: Mapping[str, str], labels: Mapping[str, str] = {}
+) -> PoolObject:
     """Return a pool without allocations that is not in the cluster yet."""
-    meta = {"name": name, "uid": "", "resourceVersion": "", "annotations": dict(annotations)}
+    meta = {
+        "name": name,
+        "uid": "",
+        "resourceVersion": "",
+        "labels": dict(labels),
+        "annotations": dict(annotations),
+    }
     return PoolObject.read({"metadata": meta, "spec": {"range": str(network), "allocations": {}}})
 
 
@@ -377,6 +394,7 @@ def created(pool: PoolObject, change: Change) -> Document:
     return {
         "metadata": {
             "name": pool.name,
+            "labels": pool.document["metadata"]["labels"],
             "annotations": {name: text for name, text in annotations.items() if text is not None},
         },
         "spec": {"range": pool.document["spec"]["range"], "allocations": dict(change.entries)},

@@ -21,14 +21,22 @@ from podnet.cluster.resource import custom
 from podnet.errors import StoreError
 from podnet.ipam.whereabouts import pool_of_domain, pool_of_name, range_of_name
 from podnet.stores.whereabouts_lease import Leader
-from podnet.stores.whereabouts_pool import DOMAIN, PoolFullError, PoolObject, created
+from podnet.stores.whereabouts_pool import (
+    DOMAIN,
+    NoRangeError,
+    PoolFullError,
+    PoolObject,
+    created,
+)
+
+from podnet.model.addresses import parse_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from podnet.cluster.door import Cluster
     from podnet.ipam.whereabouts import PoolRef
-    from podnet.model.addresses import Address
+    from podnet.model.addresses import Address, Prefix
     from podnet.model.lease import Lease
     from podnet.stores.whereabouts_pool import Change
 
@@ -129,19 +137,17 @@ class Pools:
                 continue
             try:
                 pool = self.fresh(name)
-            except StoreError as error:
-                if isinstance(error, PoolFullError) or error.details == "":
-                    raise
-                continue  # its range cannot be understood: nobody hands out of it
+            except NoRangeError:
+                continue  # nobody can hand out of it
             if pool is not None and pool.network == network and not _is_apart(pool):
                 found.append(pool)
         return found
 
-    def slices(self, name: str) -> dict[str, str]:
-        """Return node to range of a NodeSlicePool.
+    def slice_of(self, name: str, node: str) -> Prefix | None:
+        """Return a node's slice of a NodeSlicePool; None if it has none.
 
         Raises:
-            StoreError: there is none of that name.
+            StoreError: there is no such NodeSlicePool, or it cannot be understood.
         """
         found = self._cluster.get(SLICES, name, self.namespace)
         if found is None:
@@ -149,8 +155,13 @@ class Pools:
                 f"there is no NodeSlicePool {self.namespace}/{name}",
                 "whereabouts' node-slice-controller makes it for node_slice_size",
             )
-        allocations = (found.get("status") or {}).get("allocations") or ()
-        return {str(one["nodeName"]): str(one["sliceRange"]) for one in allocations}
+        for one in (found.get("status") or {}).get("allocations") or ():
+            if one.get("nodeName") == node:
+                try:
+                    return parse_prefix(str(one.get("sliceRange"))).masked
+                except ValueError as error:
+                    raise StoreError(f"NodeSlicePool {name}: slice of {node}: {error}") from None
+        return None
 
     def write(self, pool: PoolObject, change: Change) -> PoolObject | None:
         """Change a pool if it still is at this version, or create it; return it as it is then.
@@ -206,7 +217,7 @@ def _is_apart(pool: PoolObject) -> bool:
     return ref is not None and not ref.unique
 
 
-def _overlap(network: Any, ref: PoolRef) -> bool:
+def _overlap(network: Prefix, ref: PoolRef) -> bool:
     mine = ref.network
     return (
         network.version == mine.version

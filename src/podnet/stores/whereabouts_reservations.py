@@ -111,8 +111,12 @@ class Reservations:
 
     def create(
         self, network_name: str, address: Address, entry: Entry, pool: str
-    ) -> Reservation | None:
-        """Reserve an address for an entry; return whoever else has it reserved, or None.
+    ) -> tuple[Reservation, bool]:
+        """Reserve an address for an entry of a pool.
+
+        Returns:
+            The reservation that there is then, and whether it was made here; if it was not, it may
+            be somebody else's.
 
         Raises:
             StoreError: the API server cannot be reached or refuses.
@@ -130,16 +134,16 @@ class Reservations:
         }
         for _ in range(_TRIES):
             try:
-                self._cluster.create(RESERVATIONS, document, self._namespace)
+                made = self._cluster.create(RESERVATIONS, document, self._namespace)
             except ExistsError:
                 found = self.get(network_name, address)
-                if found is None:
-                    continue
-                return None if found.is_for(entry) else found
+                if found is not None:
+                    return found, False
             except UnknownOutcomeError:
-                continue
-            return None
-        raise UnreachableError(f"cannot reserve {address}", "others come and go")
+                continue  # the next one finds what this one made
+            else:
+                return _read(address, made), True
+        raise UnreachableError(f"cannot reserve {address}", "no reply, or others come and go")
 
     def delete(self, reservation: Reservation) -> bool:
         """Delete a reservation if it still is this very one; tell whether it is gone.

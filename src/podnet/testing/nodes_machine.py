@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import defaultdict
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import define, field
 from hypothesis import strategies as st
@@ -49,6 +49,24 @@ _ENOUGH = 20_000
 _NODES = st.sampled_from([0, 0, 0, 1, 1, 2])
 _PODS = st.integers(0, 2)
 _FATES = st.sampled_from([FINE, FINE, FINE, *FATES])
+_POOLS = st.integers(0, 1)
+_CALLS = st.one_of(
+    st.tuples(
+        st.just("allocate"), st.fixed_dictionaries({"node": _NODES, "pod": _PODS, "pool": _POOLS})
+    ),
+    st.tuples(
+        st.just("release"),
+        st.fixed_dictionaries(
+            {"node": _NODES, "pod": _PODS, "pool": st.none(), "old": st.just(False)}
+        ),
+    ),
+    st.tuples(
+        st.just("allocate_requested"),
+        st.fixed_dictionaries(
+            {"node": _NODES, "pod": _PODS, "pool": _POOLS, "choice": st.integers(0, 3)}
+        ),
+    ),
+)
 
 
 def plain_node(site: Site) -> Node:
@@ -147,12 +165,12 @@ class NodesMachine(RuleBasedStateMachine):
 
     # What nodes are asked for
 
-    @rule(node=_NODES, pod=_PODS, pool=st.sampled_from([0, 0, 1]))
+    @rule(node=_NODES, pod=_PODS, pool=_POOLS)
     def allocate(self, node: int, pod: int, pool: int) -> None:
         """A pod asks for an address."""
         self._allocate(node, pod, self.pools[pool % len(self.pools)])
 
-    @rule(node=_NODES, pod=_PODS, pool=st.integers(0, 1), choice=st.integers(0, 4))
+    @rule(node=_NODES, pod=_PODS, pool=_POOLS, choice=st.integers(0, 4))
     def allocate_requested(self, node: int, pod: int, pool: int, choice: int) -> None:
         """A pod asks for one address of a pool, or for one that is not the pool's to give."""
         asked = self.pools[pool % len(self.pools)]
@@ -229,6 +247,16 @@ class NodesMachine(RuleBasedStateMachine):
         for choice, fate in moves:
             if tasks := self._runnable():
                 self._go(*tasks[choice % len(tasks)], fate)
+
+    @rule(
+        calls=st.lists(_CALLS, min_size=2, max_size=4),
+        choices=st.lists(st.integers(0, 3), max_size=16),
+    )
+    def rush(self, calls: list[tuple[str, dict[str, Any]]], choices: list[int]) -> None:
+        """Several calls begin at once, and all goes well; what is not over in time goes on."""
+        for name, about in calls:
+            getattr(self, name)(**about)
+        self.go([(choice, FINE) for choice in choices])
 
     @precondition(lambda self: self._runnable())
     @rule(choice=st.integers(0, 5), most=st.integers(1, 12))

@@ -1,4 +1,4 @@
-"""What SQLite and PostgreSQL have in common behind the SQL store; skipped without ``podnet[sql]``."""
+"""What SQLite and PostgreSQL have in common behind the SQL store."""
 
 from __future__ import annotations
 
@@ -327,8 +327,9 @@ def swap_for_ever(database, report):
         number = entry[0].sequence + 1 if entry else 1
         held = [lease(offset, number) for offset in range(40)]
         new = block(*held, sequence=number, freed={500: 1.7e9 + number})
-        assert store.swap(KEY, new, entry[1] if entry else None)
-        os.write(report, number.to_bytes(4))
+        # The server may still be at what a killed predecessor has sent.
+        if store.swap(KEY, new, entry[1] if entry else None):
+            os.write(report, number.to_bytes(4))
 
 
 def test_a_swap_is_there_as_a_whole_or_not_at_all_whenever_it_is_killed(database):
@@ -396,7 +397,7 @@ def test_turns_are_taken_one_after_the_other(database):
 
     def client(number):
         for _ in range(5):
-            with (store, other)[number % 2].turn(f"{DOMAIN}/4/"):
+            with (store, other)[number % 2].queue(f"{DOMAIN}/4/"):
                 inside.append(number)
                 overlaps.append(len(inside))
                 time.sleep(0.002)
@@ -410,18 +411,18 @@ def test_turns_are_taken_one_after_the_other(database):
 def test_who_waits_too_long_for_a_turn_does_without(database, monkeypatch):
     from podnet.stores import sql_statements
 
-    monkeypatch.setattr(sql_statements, "TURN_TIMEOUT", 0.05)
+    monkeypatch.setattr(sql_statements, "QUEUE_TIMEOUT", 0.05)
     one, two = database.open(), database.open()
-    with one.turn("p"), two.turn("p"), two.turn("p"):
+    with one.queue("p"), two.queue("p"), two.queue("p"):
         put(two, block(lease(1)))
 
 
 def test_an_error_inside_a_turn_is_passed_on_and_ends_it(database):
     store = database.open()
-    with pytest.raises(ZeroDivisionError), store.turn("p"):
+    with pytest.raises(ZeroDivisionError), store.queue("p"):
         raise ZeroDivisionError
     start = time.monotonic()
-    with database.open().turn("p"):
+    with database.open().queue("p"):
         assert time.monotonic() - start < 1
 
 

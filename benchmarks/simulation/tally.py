@@ -1,0 +1,65 @@
+"""What is counted in a run."""
+
+from __future__ import annotations
+
+from array import array
+
+from attrs import define, field
+
+
+@define(eq=False)
+class Tally:
+    """Counts of one run.
+
+    Attributes:
+        writes: requests to change an object, whatever came of them.
+        reads: requests to read.
+        conflicts: writes that lost to another writer.
+        throttled: writes that were told to come again.
+        lost: writes whose answer was lost.
+        bytes: written, of whole objects where the store replaces them.
+        too_large: writes that the store would not take.
+        refused: allocations that gave up, and were tried again by the runtime.
+        full: allocations while nothing at all was free.
+        recalls: blocks that were asked for back.
+        claims: blocks that nodes took for themselves.
+        publishes: writes by which nodes told what they had granted.
+        untold: leases that only a dead node's own disk knew.
+        waits: seconds from a request to its lease.
+    """
+
+    writes: int = 0
+    reads: int = 0
+    conflicts: int = 0
+    throttled: int = 0
+    lost: int = 0
+    bytes: int = 0
+    too_large: int = 0
+    refused: int = 0
+    full: int = 0
+    recalls: int = 0
+    claims: int = 0
+    publishes: int = 0
+    untold: int = 0
+    waits: array[float] = field(factory=lambda: array("d"))
+    _stranded: int = 0
+    _since: float = 0.0
+    _area: float = 0.0
+    most_stranded: int = 0
+
+    @property
+    def leases(self) -> int:
+        """How many were granted."""
+        return len(self.waits)
+
+    def strand(self, now: float, change: int) -> None:
+        """Take note that so many more addresses are free, and in a block that a node holds."""
+        self._area += self._stranded * (now - self._since)
+        self._since = now
+        self._stranded += change
+        self.most_stranded = max(self.most_stranded, self._stranded)
+
+    def stranded(self, now: float) -> float:
+        """Return how many were on average."""
+        self.strand(now, 0)
+        return self._area / now if now else 0.0

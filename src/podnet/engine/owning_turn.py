@@ -1,0 +1,115 @@
+"""Turns of a node that holds blocks: out of its own first, then out of what nobody holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from podnet.engine.shortage import not_free
+from podnet.engine.turns import Turn
+from podnet.ipam import grant, space
+from podnet.model.block import BLOCK_BITS, Block, block_index
+
+if TYPE_CHECKING:
+    from podnet.engine.lanes import Lane
+    from podnet.engine.owning import Owning
+    from podnet.engine.owning_rooms import Rooms
+    from podnet.engine.turns import Allocation
+
+
+class OwnedTurn(Turn):
+    """One attempt at a batch over a store of two tiers.
+
+    An address is taken, where there is one, from: the node's own blocks, if it has rested; a block
+    that nobody holds, which the node takes; any block that nobody holds, by one swap for the
+    address alone, or an own one that rests; another node's block, which is asked for and comes
+    back. Only then there is none.
+    """
+
+    def __init__(self, store: Owning, lane: Lane, *, node: str, now: float) -> None:
+        """Begin with nothing read."""
+        super().__init__(store, lane, node=node, now=now)
+        self._owning = store
+        self._looks: dict[int, str] = {}
+        for key in store.stirred(lane.prefix):
+            lane.stir(block_index(key))
+
+    def _usable(self, block: Block) -> bool:
+        return not block.holder or self._owning.owns(block)
+
+    def _choose(self, request: Allocation) -> int | None:
+        if request.wanted is None:
+            rooms = self._owning.rooms(request.plan, self._lane)
+            if rooms is not None:
+                value = self._at_home(request, rooms)
+                if value is not None:
+                    return value
+        return super()._choose(request)
+
+    def _at_home(self, request: Allocation, rooms: Rooms) -> int | None:
+        """Return an address of the node's own blocks, or of one that it takes."""
+        owning, lane = self._owning, self._lane
+        rooms.sync(owning.generation, lambda: owning.held(lane.prefix))
+        for index in rooms.roomy(self._now):
+            value = self._within(request, rooms, index)
+            if value is not None:
+                return value
+        for index in rooms.vacant(self._now, lambda: owning.listed(lane.prefix)):
+            if self._claim(rooms, index):
+                return self._within(request, rooms, index)
+        if owning.is_scarce(lane.prefix):
+            return None
+        for index in rooms.unclaimed(self._now):
+            if self._claim(rooms, index):
+                return self._within(request, rooms, index)
+        return None
+
+    def _within(self, request: Allocation, rooms: Rooms, index: int) -> int | None:
+        block = self._block(index)
+        if block is None or not self._owning.owns(block):
+            return None
+        rest = request.plan.pool.cool_down
+        resting = grant.resting(block, self._now - rest) if rest else 0
+        parts = rooms.parts(index)
+        free = space.Free(parts, {index: block.taken | resting}, (index,))
+        value = request.plan.picker.pick(free, self._ask(request, 1))
+        if value is None:
+            times = [when for offset, when in block.freed.items() if resting >> offset & 1]
+            rooms.spend(index, min(times) + rest if times else None)
+            return None
+        bit = 1 << (value - block.first) if value >> BLOCK_BITS == index else 0
+        if not bit or (block.taken | resting) & bit or not space.covers(parts, value):
+            raise not_free(value)
+        return value
+
+    def _claim(self, rooms: Rooms, index: int) -> bool:
+        lane = self._lane
+        if index in self._drafts:
+            return False
+        empty = Block(domain=lane.domain, version=lane.version, index=index)
+        won = self._owning.claim(lane.key(index), empty, rooms.fits(index))
+        self._load(index)
+        if won:
+            rooms.take(index)
+        return won
+
+    def _none_left(self, request: Allocation) -> bool:
+        """Refuse nothing before others' releases in the own blocks are known."""
+        wanted, stale = request.wanted, False
+        inside = list(self._lane.inside(request.plan))
+        here = inside if wanted is None else [wanted.value >> BLOCK_BITS]
+        for index in here:
+            if index in self._drafts or (block := self._block(index)) is None:
+                continue
+            if self._owning.owns(block):
+                look = self._owning.look(self._lane.key(index))
+                stale = stale or look is None or look[2] or look[0] != self._fresh.get(index)
+                self._looks[index] = "" if look is None else look[1]
+        return False if stale else super()._none_left(request)
+
+    def _seen(self, index: int) -> str | None:
+        seen = super()._seen(index)
+        return seen if seen is None else f"{seen} {self._looks.get(index, '')}"
+
+    def _recall(self, request: Allocation, held: list[int]) -> bool:
+        self._owning.note_scarce(self._lane.key(held[0]))
+        return super()._recall(request, held)
