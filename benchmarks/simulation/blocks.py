@@ -28,7 +28,7 @@ class Block(Object):
         told: leases in the shared copy.
         since: when the first change was made that the shared copy does not have; None if it has
             all. Only where it is held.
-        strangers: leases of nodes other than the holder, or of all nodes where there is none.
+        users: nodes to the number of their leases.
     """
 
     __slots__ = ("freed", "fresh", "holder", "index", "recalled", "since", "size", "told", "users")
@@ -54,6 +54,12 @@ class Block(Object):
     def used(self) -> int:
         """How many addresses are held."""
         return self.fresh - len(self.freed)
+
+    def count(self, user: object, change: int) -> None:
+        """Take note of how many more leases a node has in it."""
+        self.users[user] = self.users.get(user, 0) + change
+        if not self.users[user]:
+            del self.users[user]
 
     def take(self) -> int:
         """Hand out the offset that is free longest."""

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 Process = Generator[float, None, None]
 """Yields seconds to wait; whoever it waits with does ``yield from``."""
 
-_BETWEEN_LOOKS = 20_000
+_BETWEEN_LOOKS = 1000
 
 
 class Clock:

@@ -31,7 +31,7 @@ class Workload:
         life: seconds that a short-lived pod lives, on average.
         deaths: part of the churn that is pods of dead nodes, which start anew on other nodes.
         dead_after: seconds until the leases of a dead node are taken back.
-        one_node: everything happens on the first node at once: callers of one agent.
+        ends: seconds after which it is over, whatever is left.
     """
 
     nodes: int
@@ -44,6 +44,7 @@ class Workload:
     life: float = 120.0
     deaths: float = 0.1
     dead_after: float = 300.0
+    ends: float = 86400.0
 
     @property
     def pods_per_second(self) -> float:
@@ -55,7 +56,7 @@ class Node(Protocol):
     """What serves the pods of one node.
 
     Attributes:
-        pods: those that have a lease.
+        pods: those that have a lease, as the store knows.
         dead: it answers no more.
     """
 
@@ -126,7 +127,13 @@ class Cluster:
         self._standing: list[Pod] = []
         self._churn = round(workload.held * workload.churn)
         self.total = workload.held + self._churn
-        self.filled_at = 0.0
+        self._pending = 0
+        self._spent = False
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will happen by itself."""
+        return self._spent and not self._pending
 
     def begin(self) -> None:
         """Let the first deployment come."""
@@ -136,13 +143,13 @@ class Cluster:
         """Take note that a pod has its lease."""
         now = self._clock.now
         self._tally.waits.append(now - pod.asked)
-        node = pod.node
-        if node.dead:
+        if pod.node.dead:
+            self._pending -= 1
             return  # it died with the answer
-        node.pods[pod] = None
         if pod.life:
-            self._clock.after(pod.life, self._end, pod)
+            self._clock.after(pod.life, self._run_out, pod)
         else:
+            self._pending -= 1
             self._standing.append(pod)
         if pod.successor_of is not None:
             self._end(pod.successor_of)
@@ -154,13 +161,23 @@ class Cluster:
         self._clock.after(1.0 + 4.0 * self._chance.random(), self._retry, pod)
 
     def _retry(self, pod: Pod) -> None:
-        if not pod.node.dead:
+        if pod.node.dead:
+            self._pending -= 1
+        else:
             pod.node.ask(pod)
 
+    def _run_out(self, pod: Pod) -> None:
+        self._pending -= 1
+        self._end(pod)
+
     def _end(self, pod: Pod) -> None:
-        node = pod.node
-        if not node.dead and node.pods.pop(pod, 0) is None:
-            node.give(pod)
+        if not pod.node.dead:
+            pod.node.give(pod)
+
+    def _expect(self, seconds: float, life: float = 0.0, successor_of: Pod | None = None) -> None:
+        """Have a pod come in so many seconds."""
+        self._pending += 1
+        self._clock.after(seconds, self._come, life, successor_of)
 
     def _come(self, life: float, successor_of: Pod | None) -> None:
         nodes = self._nodes
@@ -168,9 +185,8 @@ class Cluster:
         node.ask(Pod(node, self._clock.now, life, successor_of))
 
     def _deploy(self, pods: int, seconds: float) -> None:
-        random, after = self._chance.random, self._clock.after
         for _ in range(pods):
-            after(seconds * random(), self._come, 0.0, None)
+            self._expect(seconds * self._chance.random())
 
     def _size(self, most: int) -> int:
         mean = self._workload.deployment
@@ -178,8 +194,7 @@ class Cluster:
 
     def _fill(self, left: int) -> None:
         if not left:
-            self.filled_at = self._clock.now + self._workload.burst
-            self._clock.at(self.filled_at, self._go_on, self._churn)
+            self._clock.after(self._workload.burst, self._go_on, self._churn)
             return
         pods = self._size(left)
         self._deploy(pods, self._workload.burst)
@@ -188,6 +203,7 @@ class Cluster:
     def _go_on(self, left: int) -> None:
         """Have the next thing happen, until the churn is spent."""
         if left <= 0:
+            self._spent = True
             return
         workload, chance = self._workload, self._chance
         kind = chance.random()
@@ -196,7 +212,7 @@ class Cluster:
         if kind < workload.jobs:
             for _ in range(pods):
                 life = max(1.0, chance.expovariate(1 / workload.life))
-                self._clock.after(workload.burst * chance.random(), self._come, life, None)
+                self._expect(workload.burst * chance.random(), life)
         elif kind < workload.jobs + workload.deaths and workload.nodes > 1:
             pods = self._die(left) or pods
         else:
@@ -213,7 +229,7 @@ class Cluster:
             old = standing[at]
             standing[at] = standing[-1]
             standing.pop()
-            self._clock.after(self._workload.burst * chance.random(), self._come, 0.0, old)
+            self._expect(self._workload.burst * chance.random(), 0.0, old)
 
     def _die(self, left: int) -> int:
         """Have a node die, if its pods are no more than what is left of the churn."""
@@ -227,7 +243,7 @@ class Cluster:
         for _ in range(pods):
             # They come to life elsewhere when the node is given up.
             wait = self._workload.dead_after + self._workload.burst * self._chance.random()
-            self._clock.after(wait, self._come, 0.0, None)
+            self._expect(wait)
         return pods
 
     def _replace(self, at: int) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Collection, Generator
     from random import Random
 
     from .blocks import Block, Ground
@@ -39,16 +39,18 @@ class Manner:
 
     Attributes:
         together: requests that wait are served in one turn; else one after the other.
+        few_blocks: all blocks of a pool of so many are read at each turn.
         linger: seconds to wait for others before a turn.
         start: where a node looks for a free address first: ``lowest`` block, or ``node``: a block
             that its name decides.
         back_off: seconds by which the longest pause after a lost swap grows, each time.
         pause_most: seconds of the longest.
         publish_every, look_every, idle_after, scarce_for: as ``engine.owning.Manner``.
-        trickle: blocks below this part of their size are told less often.
+        patience: seconds to wait for blocks that were asked for, as ``engine.leases``.
     """
 
     together: bool = True
+    few_blocks: int = FEW_BLOCKS
     linger: float = 0.0
     start: str = "lowest"
     back_off: float = 0.001
@@ -62,7 +64,17 @@ class Manner:
 
 @define(eq=False)
 class World:
-    """What all nodes share."""
+    """What all nodes share.
+
+    Attributes:
+        clock: the time.
+        store: of all nodes.
+        ground: the pool.
+        chance: decides what is left to chance.
+        tally: counts.
+        manner: how nodes behave.
+        cluster: is told who got a lease and who did not.
+    """
 
     clock: Clock
     store: ModelStore
@@ -72,6 +84,31 @@ class World:
     manner: Manner
     cluster: Cluster = field(init=False)
 
+    def looked(self, seconds: float) -> None:
+        """Take note that a block was held so long, and looked at all the time."""
+        self.tally.looks += round(seconds / self.manner.look_every)
+
+
+def bury(world: World, node: SharedNode) -> Process:
+    """Take back the leases of a dead node: one look and one write for each block."""
+    by_block: dict[Block, list[Pod]] = {}
+    for pod in node.pods:
+        if pod.block is not None:
+            by_block.setdefault(pod.block, []).append(pod)
+    for block in {*by_block, *node.holds()}:
+        draft = Draft(block, 0)
+        draft.gives = by_block.get(block, [])
+        won = False
+        while not won:
+            yield from world.store.read(block.told)
+            won = yield from world.store.write(
+                block,
+                block.version,
+                block.used - len(draft.gives),
+                len(draft.gives),
+                lambda draft=draft: node.lose(draft),
+            )
+
 
 class Draft:
     """A block as it is to be swapped in.
@@ -79,21 +116,24 @@ class Draft:
     Attributes:
         block: which.
         version: that it is to be swapped for.
+        requests: that ride on it.
         asks: pods that get an address of it.
         gives: pods that give theirs back.
     """
 
-    __slots__ = ("asks", "block", "gives", "version")
+    __slots__ = ("asks", "block", "gives", "requests", "version")
 
     def __init__(self, block: Block, version: int) -> None:
         self.block = block
         self.version = version
+        self.requests: list[Request] = []
         self.asks: list[Pod] = []
         self.gives: list[Pod] = []
 
-    def left(self) -> int:
-        """Return how many addresses are free yet."""
-        return self.block.free - len(self.asks)
+    def put(self, request: Request) -> None:
+        """Have a request ride on it."""
+        self.requests.append(request)
+        (self.asks if request[1] == ASK else self.gives).append(request[0])
 
 
 class SharedNode:
@@ -106,17 +146,27 @@ class SharedNode:
         self.dead = False
         self._waiting: list[Request] = []
         self._busy = False
+        self._few = world.manner.few_blocks
         self._seen: dict[int, int] = {}
         self._fresh: dict[int, int] = {}
         # Of large pools: which blocks are known to exist, what was free in those seen.
         self._listed = False
-        self._unseen: list[int] = []
+        self._unseen: set[int] = set()
         self._known: dict[int, tuple[int, float]] = {}
         self._order: list[int] = []
-        count = world.ground.count
+        # All blocks before it, counted from the start, are known to have been used up.
+        self._cursor = 0
         self._start = 0
         if world.manner.start == "node":
-            self._start = world.chance.randrange(count)
+            self._start = world.chance.randrange(world.ground.count)
+
+    def holds(self) -> Collection[Block]:
+        """Return the blocks that are the node's own."""
+        return ()
+
+    def lose(self, draft: Draft) -> None:
+        """Have the node be without the leases of a block, now that it is dead."""
+        self._apply(draft)
 
     # --- as Combiner
 
@@ -151,83 +201,84 @@ class SharedNode:
     def _serve(self, batch: list[Request]) -> Generator[float, None, None]:
         world = self.world
         manner, rest = world.manner, batch
-        failed: list[Request] = []
+        without: list[Request] = []
         for attempt in range(ATTEMPTS):
             if attempt > 1:
                 yield world.chance.random() * min(manner.pause_most, manner.back_off * attempt)
-            rest = yield from self._turn(rest, failed)
-            if not rest or self.dead:
+            rest = yield from self._turn(rest, without)
+            if not rest:
                 break
-        lost = {id(request) for request in (*rest, *failed)}
+            if self.dead:
+                return
+        lost = {id(request) for request in rest}
+        none = {id(request) for request in without}
         for request in batch:
             if id(request) in lost:
-                self._refuse(request)
+                self._gave_up(request)
+            elif id(request) in none:
+                self._none_left(request[0])
             elif request[1] == ASK:
                 world.cluster.started(request[0])
 
-    def _refuse(self, request: Request) -> None:
+    def _gave_up(self, request: Request) -> None:
+        """Others won every attempt: the runtime will try again."""
         pod, kind = request
         if kind == ASK:
             self.world.cluster.refused(pod)
-        else:  # the runtime calls DEL again
+        else:
             self.world.clock.after(2.0, self._again, pod)
 
     def _again(self, pod: Pod) -> None:
         if not self.dead:
             self.give(pod)
 
+    def _none_left(self, pod: Pod) -> None:
+        """Nothing is free."""
+        self.world.tally.full += 1
+        self.world.cluster.refused(pod)
+
     # --- as Turn
 
     def _turn(
-        self, requests: list[Request], failed: list[Request]
+        self, requests: list[Request], without: list[Request]
     ) -> Generator[float, None, list[Request]]:
-        """Decide and swap; return those that have to be tried again."""
+        """Decide and swap.
+
+        Returns:
+            Those that have to be tried again; those that found nothing are put in ``without``.
+        """
         drafts: dict[int, Draft] = {}
-        self._fresh = fresh = {}
+        self._fresh = {}
         looked = False
         for request in requests:
             pod, kind = request
-            if kind == GIVE:
-                assert pod.block is not None
-                block: Block | None = pod.block
-            else:
+            block = pod.block
+            if kind == ASK:
                 if not looked:
                     looked = True
                     yield from self._look()
-                if self.world.store.medium.seeks and self.world.ground.count > FEW_BLOCKS:
-                    yield from self.world.store.read()
-                block = yield from self._choose(drafts)
+                block = yield from self._choose(drafts, pod)
                 if block is None:
-                    self.world.tally.full += 1
-                    failed.append(request)
+                    without.append(request)
                     continue
-            if block.index not in fresh:
+            assert block is not None
+            if block.index not in self._fresh:
                 yield from self._load(block)
             draft = drafts.get(block.index)
             if draft is None:
-                draft = drafts[block.index] = Draft(block, fresh[block.index])
-            (draft.asks if kind == ASK else draft.gives).append(pod)
+                draft = drafts[block.index] = Draft(block, self._fresh[block.index])
+            draft.put(request)
         again: list[Request] = []
         for draft in drafts.values():
-            won = yield from self._swap(draft)
-            if not won:
-                again += [(pod, GIVE) for pod in draft.gives]
-                again += [(pod, ASK) for pod in draft.asks]
-        if again:  # the same objects, so that it is known who is left
-            left = {pod for pod, _ in again}
-            again = [request for request in requests if request[0] in left]
+            if not (yield from self._swap(draft)):
+                again += draft.requests
         return again
 
     def _swap(self, draft: Draft) -> Generator[float, None, bool]:
-        block = draft.block
-        asks, gives = draft.asks, draft.gives
-        leases = block.used + len(asks) - len(gives)
+        block, changes = draft.block, len(draft.requests)
+        leases = block.used + len(draft.asks) - len(draft.gives)
         won = yield from self.world.store.write(
-            block,
-            draft.version,
-            leases,
-            len(asks) + len(gives),
-            lambda: self._apply(block, asks, gives),
+            block, draft.version, leases, changes, lambda: self._apply(draft)
         )
         if won:
             self._note(block)
@@ -235,28 +286,30 @@ class SharedNode:
             self._forget(block.index)
         return won
 
-    def _apply(self, block: Block, asks: list[Pod], gives: list[Pod]) -> None:
-        now, users = self.world.clock.now, block.users
-        for pod in gives:
+    def _apply(self, draft: Draft) -> None:
+        now, block = self.world.clock.now, draft.block
+        for pod in draft.gives:
             block.put(pod.offset, now)
-            users[self] = users.get(self, 0) - 1
-        for pod in asks:
+            self.pods.pop(pod, None)
+        for pod in draft.asks:
             pod.block, pod.offset = block, block.take()
-            users[self] = users.get(self, 0) + 1
+            self.pods[pod] = None
+        block.count(self, len(draft.asks) - len(draft.gives))
+        block.told = block.used
 
     # --- as Lane
 
     def _look(self) -> Generator[float, None, None]:
         """Read all blocks of a small pool; list those of a large one, once."""
         ground = self.world.ground
-        if ground.count <= FEW_BLOCKS:
+        if ground.count <= self._few:
             for block in ground.blocks:
                 if block.index not in self._fresh:
                     yield from self._load(block)
         elif not self._listed:
             self._listed = True
             yield from self.world.store.read()
-            self._unseen = [block.index for block in ground.blocks if block.version]
+            self._unseen = {b.index for b in ground.blocks if b.version} - self._known.keys()
 
     def _load(self, block: Block) -> Generator[float, None, None]:
         yield from self.world.store.read(block.used)
@@ -270,27 +323,37 @@ class SharedNode:
         index = block.index
         if index not in self._known:
             insort(self._order, index)
-            if index in self._unseen:
-                self._unseen.remove(index)
+            self._unseen.discard(index)
         since = block.freed[0][0] if block.freed else -1.0
         self._known[index] = (block.size - block.fresh, since)
+        if block.fresh < block.size:
+            self._rewind(index)
+
+    def _rewind(self, index: int) -> None:
+        self._cursor = min(self._cursor, (index - self._start) % self.world.ground.count)
 
     def _forget(self, index: int) -> None:
         if index in self._known:
             del self._known[index]
             self._order.remove(index)
+        self._rewind(index)
 
     # --- as LongestFree
 
-    def _choose(self, drafts: dict[int, Draft]) -> Generator[float, None, Block | None]:
-        ground = self.world.ground
-        if ground.count <= FEW_BLOCKS:
-            return self._longest_free(drafts, ground.blocks)
+    def _choose(self, drafts: dict[int, Draft], pod: Pod) -> Generator[float, None, Block | None]:  # noqa: ARG002 - as others need it
+        """Return a block with a free address, reading what is needed to be sure."""
+        blocks = self.world.ground.blocks
+        if len(blocks) <= self._few:
+            return self._longest_free(drafts, blocks)
+        block = yield from self._explored(drafts)
+        return block or (yield from self._looked_everywhere(drafts))
+
+    def _explored(self, drafts: dict[int, Draft]) -> Generator[float, None, Block | None]:
+        """Look into a few blocks that exist before one is begun."""
+        for _ in range(self.world.store.medium.seeks):
+            yield from self.world.store.read()
         looks = 0
-        while True:
-            block = self._believed_free(drafts)
-            if block is None:
-                break
+        while (block := self._believed_free(drafts)) is not None:
             if block.index in self._known:
                 if block.index in self._fresh:
                     return block
@@ -300,19 +363,23 @@ class SharedNode:
             elif block.index in self._fresh:
                 return block
             yield from self._load(block)
-        # All of them: only that shows that nothing is free.
-        for block in ground.blocks:
+        return None
+
+    def _looked_everywhere(self, drafts: dict[int, Draft]) -> Generator[float, None, Block | None]:
+        """Read all blocks: only that shows that nothing is free."""
+        yield from self.world.store.read()
+        for block in self.world.ground.blocks:
             if block.version and block.index not in self._fresh:
                 yield from self._load(block)
-        return self._longest_free(drafts, ground.blocks)
+        return self._longest_free(drafts, self.world.ground.blocks)
 
     def _next_unseen(self) -> Block | None:
         if not self._unseen:
             return None
         last = max(self._unseen)
         if self._order and self._order[-1] > last:
-            last = self._unseen[self.world.chance.randrange(len(self._unseen))]
-        self._unseen.remove(last)
+            last = self.world.chance.choice(sorted(self._unseen))
+        self._unseen.discard(last)
         return self.world.ground.blocks[last]
 
     def _longest_free(self, drafts: dict[int, Draft], blocks: list[Block]) -> Block | None:
@@ -339,25 +406,30 @@ class SharedNode:
     def _believed_free(self, drafts: dict[int, Draft]) -> Block | None:
         """Return the first block of which an address is believed never to have been held."""
         ground, known = self.world.ground, self._known
-        unseen = set(self._unseen)
-        best, since = None, float("inf")
-        count = ground.count
-        for number in range(count):
-            index = (self._start + number) % count
-            block = ground.blocks[index]
+        blocks, count, start = ground.blocks, ground.count, self._start
+        at_front = True
+        for number in range(self._cursor, count):
+            block = blocks[(start + number) % count]
+            index = block.index
             draft = drafts.get(index)
             asks = len(draft.asks) if draft else 0
             if index in known:
-                if not self._is_open(block):
-                    continue
-                fresh, when = known[index]
-                if fresh > asks:
+                if known[index][0] > asks and self._is_open(block):
                     return block
-                if draft:
-                    if draft.left() > 0 and when >= 0 and when < since:
-                        best, since = block, when
-                elif 0 <= when < since:
-                    best, since = block, when
-            elif index not in unseen and asks < block.size:
+                if at_front and not known[index][0]:
+                    self._cursor = number + 1
+                    continue
+            elif index not in self._unseen and asks < block.size:
                 return block
+            at_front = False
+        return self._freed_longest(drafts)
+
+    def _freed_longest(self, drafts: dict[int, Draft]) -> Block | None:
+        """Return the block with the address that is believed to be free longest."""
+        best, since = None, float("inf")
+        for index, (_, when) in self._known.items():
+            if 0.0 <= when < since and self._is_open(block := self.world.ground.blocks[index]):
+                draft = drafts.get(index)
+                if draft is None or block.free > len(draft.asks):
+                    best, since = block, when
         return best

@@ -13,7 +13,8 @@ class Tally:
 
     Attributes:
         writes: requests to change an object, whatever came of them.
-        reads: requests to read.
+        reads: requests to read, without ``looks``.
+        looks: reads by which nodes find out whether their blocks are asked for.
         conflicts: writes that lost to another writer.
         throttled: writes that were told to come again.
         lost: writes whose answer was lost.
@@ -21,6 +22,7 @@ class Tally:
         too_large: writes that the store would not take.
         refused: allocations that gave up, and were tried again by the runtime.
         full: allocations while nothing at all was free.
+        short: allocations for which a node that holds blocks had to look at others'.
         recalls: blocks that were asked for back.
         claims: blocks that nodes took for themselves.
         publishes: writes by which nodes told what they had granted.
@@ -30,6 +32,7 @@ class Tally:
 
     writes: int = 0
     reads: int = 0
+    looks: int = 0
     conflicts: int = 0
     throttled: int = 0
     lost: int = 0
@@ -37,6 +40,7 @@ class Tally:
     too_large: int = 0
     refused: int = 0
     full: int = 0
+    short: int = 0
     recalls: int = 0
     claims: int = 0
     publishes: int = 0

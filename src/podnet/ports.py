@@ -175,6 +175,10 @@ class ClaimSource(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Release what is held."""
+        ...
+
 
 class Executor(Protocol):
     """Runs a delegate plugin."""

@@ -340,9 +340,10 @@ class Cluster:
         lasting: float = 300.0,
         silence: float = 90.0,
     ) -> Iterator[Change]:
-        """Yield what changes after a version, until the API server ends the watch.
+        """Begin a watch; the iterator yields changes after a version until the API server ends it.
 
-        It ends it at any time; go on from the version of the last change or bookmark.
+        It ends it at any time; go on from the version of the last change or bookmark. Once this
+        returns, the watch is running.
 
         Args:
             resource: of which type.
@@ -356,8 +357,9 @@ class Cluster:
                 server sends bookmarks about every minute.
 
         Raises:
-            ExpiredError: the version is too old: list again.
-            UnreachableError: the connection was lost, or never came about.
+            ExpiredError: the version is too old: list again. Also while it is iterated over.
+            UnreachableError: the connection was lost, or never came about. Also while it is
+                iterated over.
         """
         accept = _META.format("PartialObjectMetadata") if meta_only else ""
         query = {
@@ -378,23 +380,28 @@ class Cluster:
         )
         try:
             answer = session.send(request, stream=True)
-            self._process.watching.add(answer)
-            try:
-                if answer.status_code != 200:
-                    answer.read()
-                    self._maybe_renew(session, answer.status_code)
-                    raise refusal(what, answer.status_code, _decode(answer.content))
-                for line in answer.iter_lines():
-                    if line:
-                        yield _change(what, line)
-            finally:
-                self._process.watching.discard(answer)
-                answer.close()
+            if answer.status_code != 200:
+                answer.read()
+                self._maybe_renew(session, answer.status_code)
+                raise refusal(what, answer.status_code, _decode(answer.content))
         except (httpx2.TransportError, httpx2.DecodingError, RuntimeError) as error:
-            # RuntimeError: the session was closed by another thread; StreamError is one.
+            # RuntimeError: the session was closed by another thread.
             raise UnreachableError(f"cannot {what}", _said(error)) from None
         except CREDENTIAL_ERRORS as error:
             raise self._access.failed(error) from None
+        self._process.watching.add(answer)
+        return self._changes(what, answer)
+
+    def _changes(self, what: str, answer: httpx2.Response) -> Iterator[Change]:
+        try:
+            for line in answer.iter_lines():
+                if line:
+                    yield _change(what, line)
+        except (httpx2.TransportError, httpx2.StreamError, httpx2.DecodingError) as error:
+            raise UnreachableError(f"cannot {what}", _said(error)) from None
+        finally:
+            self._process.watching.discard(answer)
+            answer.close()
 
     def close(self) -> None:
         """Close all connections; may be called again. What runs in other threads fails."""

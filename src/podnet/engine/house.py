@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -174,7 +174,7 @@ class House:
             InvalidConfigError: the setting is no source, or its credentials cannot be used.
         """
         if self.settings.claims:
-            return registry.open_claims(self.settings.claims)
+            return self._owned.enter_context(closing(registry.open_claims(self.settings.claims)))
         return self.source  # type: ignore[return-value]  # the directory source is both
 
     def configurations(self, folder: str) -> tuple[tuple[str, bytes | PodnetError], ...]:

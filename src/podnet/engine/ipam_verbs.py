@@ -24,12 +24,13 @@ from podnet.model.conf import network_config, salvage_config, valid_attachments
 from podnet.model.lease import Owner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from podnet.ipam.want import IpamWant
     from podnet.model.addresses import Address
     from podnet.model.attachment import Call
     from podnet.model.conf import NetworkConfig
+    from podnet.model.pool import Pool
     from podnet.model.result import Result
     from podnet.ports import Store
 
@@ -113,7 +114,7 @@ class IpamPlugin:
         ipam = self._ipam(config)
         self._house.step("ipam-release")
         try:
-            want = read_want(self._name, config, _args(call))
+            want = self._want(config, call)
         except (InvalidConfigError, InvalidEnvironmentError):
             ipam.release(owner, network=config.name)
             return
@@ -123,8 +124,14 @@ class IpamPlugin:
             inside = [ip for ip in hints if any(ip in pool.network for pool in pools)]
             # A hint only: unless it accounts for every pool, look everywhere.
             known = inside if len(inside) >= len(pools) else ()
-            # Another network's attachment may have the same name: it is why ADD was refused.
-            ipam.release(owner, pool=domain, network=config.name, hints=known)
+            self._release(ipam, owner, pools, config.name, known)
+
+    def _release(
+        self, ipam: Ipam, owner: Owner, pools: list[Pool], network: str, hints: Iterable[Address]
+    ) -> None:
+        """Release what an owner holds of pools, all of one domain, for a network."""
+        # Another network's attachment may have the same name: it is why ADD was refused.
+        ipam.release(owner, pool=pools[0].domain, network=network, hints=hints)
 
     def check(self, call: Call) -> None:
         """Compare the previous result with the leases.
@@ -196,7 +203,10 @@ class IpamPlugin:
 
     def _read(self, call: Call) -> tuple[NetworkConfig, IpamWant]:
         config = network_config(call.config)
-        return config, read_want(self._name, config, _args(call))
+        return config, self._want(config, call)
+
+    def _want(self, config: NetworkConfig, call: Call) -> IpamWant:
+        return read_want(self._name, config, _args(call))
 
     def _store(self, config: NetworkConfig) -> Store:  # noqa: ARG002 - for types that name theirs
         return self._house.store()

@@ -204,7 +204,8 @@ class Migration:
     def _begin(self, part: str, *, merge: bool) -> Mark | None:
         """Set the marks; return the source's, or None where all is done.
 
-        The target's comes first: from then on who uses the target goes by the source.
+        The source's is read, then the target's is written, then the source's is swapped if it is
+        still what was read. From the second on who uses the target goes by the source.
         """
         here, there = identify(self._source), identify(self._target)
         if here == there:
@@ -217,6 +218,7 @@ class Migration:
                 self._release_target(part, here)
                 return None
             if mark.kind is not Kind.HOME:
+                self._release_target(part, here)
                 raise InvalidConfigError(_elsewhere(mark))
             if merge:
                 self._require_home(part)
@@ -230,24 +232,23 @@ class Migration:
     def _claim_target(self, part: str, here: str) -> bool:
         """Have all who use the target go by the source; refuse a target in use.
 
+        The mark is written anew even if it says so already: whoever takes it back swaps the one
+        that he has read, and only after that a source that is not about to be left.
+
         Returns:
-            False if another run has begun to move blocks.
+            False if others were faster.
         """
-        for _ in range(_ATTEMPTS):
-            mark, entry = load_mark(self._target, part)
-            if mark.kind is Kind.FROM and mark.store == here:
-                break
-            back = mark.kind is Kind.DONE and mark.store == here
-            if mark.kind is not Kind.HOME and not back:
-                raise InvalidConfigError(f"the target cannot take it: {_elsewhere(mark)}")
-            if self._in_use(part):
-                raise InvalidConfigError(_IN_USE, _MERGE)
-            _swap_mark(
-                self._target, part, Mark(kind=Kind.FROM, store=here, url=self._urls[0]), entry
-            )
-        else:
-            raise TryAgainLaterError(_TOO_FAST)
+        mark, entry = load_mark(self._target, part)
+        own = mark.kind in (Kind.FROM, Kind.DONE) and mark.store == here
+        if mark.kind is not Kind.HOME and not own:
+            raise InvalidConfigError(f"the target cannot take it: {_elsewhere(mark)}")
+        if mark.kind is not Kind.FROM and self._in_use(part):
+            raise InvalidConfigError(_IN_USE, _MERGE)
+        coming = Mark(kind=Kind.FROM, store=here, url=self._urls[0])
+        if not _swap_mark(self._target, part, coming, entry):
+            return False
         # Somebody may have made a block since the first look; with the mark set, nobody can.
+        _, entry = load_mark(self._target, part)
         if not self._in_use(part, fence=True):
             return True
         if load_mark(self._source, part)[0].kind is not Kind.HOME:
@@ -275,12 +276,15 @@ class Migration:
         return False
 
     def _release_target(self, part: str, here: str) -> None:
-        """Let the target be the domain's home, if the source says that all has been moved."""
+        """Take the target's mark back, if the source says that all was moved, or nothing will be.
+
+        The target's is read first: a run that begins later writes it anew.
+        """
         for _ in range(_ATTEMPTS):
             mark, entry = load_mark(self._target, part)
             if mark.kind is not Kind.FROM or mark.store != here:
                 return
-            if load_mark(self._source, part)[0].kind is not Kind.DONE:
+            if load_mark(self._source, part)[0].kind in (Kind.HOME, Kind.TO, Kind.JOIN):
                 return
             _swap_mark(self._target, part, Mark(), entry)
 

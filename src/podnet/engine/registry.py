@@ -21,7 +21,7 @@ PLUGINS = {
     "macvlan": "podnet.engine.interface_verbs:InterfacePlugin",
     "ptp": "podnet.engine.interface_verbs:InterfacePlugin",
     "loopback": "podnet.engine.loopback_verbs:LoopbackPlugin",
-    "whereabouts": "podnet.engine.ipam_verbs:IpamPlugin",
+    "whereabouts": "podnet.engine.whereabouts_verbs:WhereaboutsPlugin",
     "podnet-ipam": "podnet.engine.ipam_verbs:IpamPlugin",
     "static": "podnet.engine.ipam_verbs:IpamPlugin",
     "host-local": "podnet.engine.host_local_verbs:HostLocalPlugin",
@@ -37,6 +37,7 @@ ROLES = {
     "podnet.engine.loopback_verbs:LoopbackPlugin": "interface",
     "podnet.engine.ipam_verbs:IpamPlugin": "ipam",
     "podnet.engine.host_local_verbs:HostLocalPlugin": "ipam",
+    "podnet.engine.whereabouts_verbs:WhereaboutsPlugin": "ipam",
 }
 """Which lock a plugin's verbs take."""
 
@@ -51,6 +52,7 @@ STORES = {
     "postgres": "podnet.stores.sql:open",
     "kubernetes": "podnet.stores.crd:open",
     "host-local": "podnet.stores.host_local:open",
+    "whereabouts": "podnet.stores.whereabouts:open",
 }
 """Schemes of store URLs; others are entry points of the group ``podnet.stores``."""
 

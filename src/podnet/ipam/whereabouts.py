@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from podnet.errors import InvalidConfigError
 from podnet.ipam import space
 from podnet.model.addresses import BITS, Address, Prefix, parse_address, parse_prefix
 from podnet.model.block import block_key, key_parts
@@ -37,6 +36,7 @@ _LONGEST_NAME = 253
 _V4_END = re.compile(r"(?:(.+)-)?(\d+\.\d+\.\d+\.\d+)-(\d+)")
 _KEY = re.compile(r"[+-]?[0-9]+")
 _LONGEST_KEY = 64
+_NO_ROOM = "whereabouts' objects have no room for this IPAM configuration"
 _MAPPED = 0xFFFF
 
 
@@ -220,14 +220,15 @@ def podref(namespace: str, pod: str) -> str:
 
 
 def as_objects(
-    want: IpamWant, config: NetworkConfig, slice_of: Callable[[str], tuple[str, Prefix]]
+    want: IpamWant, config: NetworkConfig, node: str, slice_of: Callable[[str], Prefix | None]
 ) -> IpamWant:
     """Return what a configuration of type whereabouts asks for, out of whereabouts' own IPPools.
 
     Args:
         want: as ``read_want`` gave it: pools by range, domains by network name.
         config: the whole configuration.
-        slice_of: returns node and slice of the NodeSlicePool of a name.
+        node: this node's name.
+        slice_of: returns this node's slice of the NodeSlicePool of a name, None if it has none.
 
     Raises:
         InvalidConfigError: with every mistake.
@@ -236,47 +237,42 @@ def as_objects(
     ipam = Reader(config.ipam, "ipam")
     network_name = ipam.string("network_name")
     unique = ipam.boolean("enable_overlapping_ranges", default=True)
-    cut = ("", None)
+    part: Prefix | None = None
     if ipam.string("node_slice_size") and want.sets:
-        cut = slice_of(network_name or config.name)
-    sets = []
-    for pools in want.sets:
-        for pool in pools:
-            node, part = cut
-            if part is not None and not _contains(pool.network, part):
-                ipam.mistake("node_slice_size", f"the slice {part} is not in {pool.network}")
-                continue
-            network = pool.network if part is None else part
-            ref = PoolRef(network=network, network_name=network_name, node=node, unique=unique)
-            if what := fault(ref):
-                ipam.mistake("network_name" if network_name else "range", what)
-                continue
-            sets.append(_within(pool, ref, ipam))
-    ipam.finish("whereabouts' objects have no room for this IPAM configuration")
-    return evolve(want, sets=[pool for pool in sets if pool is not None])
+        name = network_name or config.name
+        part = slice_of(name)
+        if part is None:
+            ipam.mistake("node_slice_size", f"node {node!r} has no slice in NodeSlicePool {name!r}")
+            ipam.finish(_NO_ROOM)
+    pools = []
+    for pool in want.pools:
+        if part is None:
+            ref = PoolRef(network=pool.network, network_name=network_name, unique=unique)
+        elif part.address in pool.network and part.length >= pool.network.length:
+            ref = PoolRef(network=part, network_name=network_name, node=node, unique=unique)
+        else:
+            ipam.mistake("node_slice_size", f"the slice {part} is not in {pool.network}")
+            continue
+        if what := fault(ref):
+            ipam.mistake("network_name" if network_name else "range", what)
+        elif (cut := _cut(pool, ref, ipam)) is not None:
+            pools.append(cut)
+    ipam.finish(_NO_ROOM)
+    return evolve(want, sets=pools)
 
 
-def _contains(network: Prefix, part: Prefix) -> bool:
-    return part.address in network and part.length >= network.length
-
-
-def _within(pool: Pool, ref: PoolRef, ipam: Reader) -> Pool | None:
+def _cut(pool: Pool, ref: PoolRef, ipam: Reader) -> Pool | None:
     """Return the pool with the IPPool's domain, cut to what its keys and its slice have room for.
 
     A block is never one node's own: whereabouts hands out of it as well.
     """
-    try:
-        low, high = space.bounds(pool)
-        if ref.node:
-            # whereabouts leaves out a slice's first and last address, as it does a range's.
-            low, high = max(low, ref.network.first + 1), min(high, ref.network.last - 1)
-        high = min(high, ref.network.first + MOST_OFFSET)
-        if low > high:
-            what = f"no usable address of it has a key below 2^63, or is in {ref.network}"
-            raise InvalidConfigError(what)
-    except InvalidConfigError as error:
-        ipam.mistake("range", error.msg)
+    low, high = space.bounds(pool)
+    if ref.node:
+        # whereabouts leaves out a slice's first and last address, as it does a range's.
+        low, high = max(low, ref.network.first + 1), min(high, ref.network.last - 1)
+    high = min(high, ref.network.first + MOST_OFFSET)
+    if low > high:
+        ipam.mistake("range", f"no address of it is in {ref.network} and has a key below 2^63")
         return None
-    version = pool.network.version
-    first, last = Address(version, low), Address(version, high)
+    first, last = (Address(pool.network.version, value) for value in (low, high))
     return evolve(pool, domain=ref.domain, mode=SHARED, first=first, last=last)

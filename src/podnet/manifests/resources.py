@@ -109,8 +109,9 @@ COLUMNS = (
     _column("Used", "integer", ".status.used"),
     _column("Free", "integer", ".status.free"),
     _column("Age", "date", ".metadata.creationTimestamp"),
-    # What `keys` reads, so that it need not read the leases.
+    # What the store lists, so that it need not read metadata or leases.
     _column("Key", "string", ".spec.key", 1),
+    _column("Version", "string", ".metadata.resourceVersion", 1),
 )
 
 

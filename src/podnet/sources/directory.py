@@ -78,6 +78,9 @@ class DirectorySource:
     def tell(self, namespace: str, name: str, ips: Sequence[str], pod: str) -> None:
         """Do nothing: manifests are their author's, and podnet's store has the leases."""
 
+    def close(self) -> None:
+        """Do nothing: no file is open between calls."""
+
     def pods(self) -> tuple[Pod, ...]:
         """Return all pods, in the order of files and documents.
 

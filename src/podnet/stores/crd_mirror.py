@@ -118,17 +118,16 @@ class Mirror:
                 if not version:
                     version = self._fill()
                 changes = self._watch(version)
-                self._current.set()
                 pause = 0.0
+                self._current.set()
                 for change in changes:
                     version = self._take(change)
-                    if self._ended.is_set():
-                        return
-            except ExpiredError:
+            except PodnetError as error:
+                # The store lists meanwhile, and tells its caller what is wrong. From the last
+                # version on, the mirror would be behind for a moment when it is current again.
                 version = ""
-            except PodnetError:
-                # Whatever it is, the store lists meanwhile, and tells it to its caller.
-                pause = min(_LONGEST_PAUSE, 2 * pause or 0.2)
+                if not isinstance(error, ExpiredError):
+                    pause = min(_LONGEST_PAUSE, 2 * pause or 0.2)
             finally:
                 self._current.clear()
 

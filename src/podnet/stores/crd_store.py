@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from podnet.cluster.door import Cluster
+    from podnet.cluster.resource import Resource
     from podnet.model.block import Block
     from podnet.model.lease import Owner
     from podnet.stores.crd_form import Document
@@ -46,7 +47,11 @@ _SEEKS_BEFORE_MIRROR = 3
 _LEASES_KEPT = 1 << 14
 """Leases of remembered blocks, about 1 KB each; 32 full blocks."""
 
+_NOTHING: _Told = ("", "", None)
 _LASTING = ("claim:", "reserved:")
+
+_Told = tuple[str, str, bytes | None]
+"""Of one object: its version, its block's key, and its owners' marks if they can be relied on."""
 
 
 class _Memory:
@@ -59,6 +64,7 @@ class _Memory:
         self.leases = 0
         self.seeks = 0
         self.mirror: Mirror | None = None
+        self.told: dict[str, dict[str, _Told]] = {}
 
     def recall(self, key: str) -> Known | None:
         """Return the version of a block that was read or written last."""
@@ -91,14 +97,19 @@ class _Memory:
 class CrdStore:
     """Blocks as ``IPBlock`` objects; threads may share it, and forked processes inherit it."""
 
-    def __init__(self, cluster: Cluster, *, timeout: float = 10.0) -> None:
+    def __init__(
+        self, cluster: Cluster, *, timeout: float = 10.0, blocks: Resource = BLOCKS
+    ) -> None:
         """Use a connection, which is closed with the store.
 
         Args:
             cluster: the connection.
             timeout: seconds to find out whether a write whose reply was lost took effect.
+            blocks: resource to keep blocks in, of the schema of IPBlock; tests on a cluster in
+                use have one of their own.
         """
         self._cluster = cluster
+        self._blocks = blocks
         self._timeout = timeout
         self._memory = _Memory()
 
@@ -138,7 +149,7 @@ class CrdStore:
             StoreError: see ``load``; or an object has a name that is not its key's.
         """
         found = []
-        for row in self._cluster.table(BLOCKS, labels=crd_names.selector(prefix)):
+        for row in self._cluster.table(self._blocks, labels=crd_names.selector(prefix)):
             key = str(row.get("Key"))
             if crd_names.object_name(key) != row.get("Name"):
                 raise crd_object.damaged(str(row.get("Name")), f"spec.key: {key!r} is not its key")
@@ -164,16 +175,15 @@ class CrdStore:
         mirrored = mirror is not None and not lasting and mirror.current
         if mirror is not None and mirrored and mirror.count(prefix) > FEW_BLOCKS:
             return mirror.seek(prefix, wanted)
-        found = self._listed(crd_names.selector(prefix))[0]
+        found = self._told(own, crd_names.selector(prefix))
         own.seeks += 1
         if mirror is None and own.seeks > _SEEKS_BEFORE_MIRROR and len(found) > FEW_BLOCKS:
             self._mirror(own)
-        keys = []
-        for meta in found:
-            marks, key = crd_owners.read(meta), _key_of(meta)
-            if key.startswith(prefix) and (marks is None or crd_owners.has(marks, wanted)):
-                keys.append(key)
-        return sorted(keys)
+        return sorted(
+            key
+            for _, key, marks in found
+            if key.startswith(prefix) and (marks is None or crd_owners.has(marks, wanted))
+        )
 
     def close(self) -> None:
         """Close the connection and end the mirror."""
@@ -192,13 +202,13 @@ class CrdStore:
         own, name = self._own, crd_names.object_name(key)
         known = own.recall(key)
         if known is not None and known.calm:
-            found = self._cluster.get(BLOCKS, name, meta_only=True)
+            found = self._cluster.get(self._blocks, name, meta_only=True)
             if found is None:
                 own.forget(key)
                 return None
             if _is_at(found["metadata"], known):
                 return known
-        found = self._cluster.get(BLOCKS, name)
+        found = self._cluster.get(self._blocks, name)
         if found is None:
             own.forget(key)
             return None
@@ -217,8 +227,10 @@ class CrdStore:
 
         def send() -> Document:
             if base is None:
-                return self._cluster.create(BLOCKS, planned.body, strict=True, meta_only=True)
-            return self._cluster.patch(BLOCKS, name, planned.body, strict=True, meta_only=True)
+                return self._cluster.create(self._blocks, planned.body, strict=True, meta_only=True)
+            return self._cluster.patch(
+                self._blocks, name, planned.body, strict=True, meta_only=True
+            )
 
         try:
             meta = self._sent(name, planned.id, base, send)
@@ -261,7 +273,7 @@ class CrdStore:
     ) -> Document | None:
         """Find out whether a write whose reply was lost was done before its repetition lost."""
         try:
-            found = self._cluster.get(BLOCKS, name, meta_only=True)
+            found = self._cluster.get(self._blocks, name, meta_only=True)
         except StoreError as failure:
             raise _unknown(name, failure) from None
         meta: Document = found["metadata"] if found else {}
@@ -280,13 +292,13 @@ class CrdStore:
     def _delete(self, key: str, expected: str | None) -> bool:
         name = crd_names.object_name(key)
         if expected is None:
-            return self._cluster.get(BLOCKS, name, meta_only=True) is None
+            return self._cluster.get(self._blocks, name, meta_only=True) is None
         version, _, uid = expected.partition(".")
         lost = False
         ends = time.monotonic() + self._timeout
         while True:
             try:
-                gone = self._cluster.delete(BLOCKS, name, uid=uid, version=version)
+                gone = self._cluster.delete(self._blocks, name, uid=uid, version=version)
             except UnknownOutcomeError:
                 if lost and time.monotonic() > ends:
                     raise
@@ -302,7 +314,7 @@ class CrdStore:
                 return False
             except StoreError as error:
                 raise _unknown(name, error) if lost else error from None
-            if gone.get("kind") == KIND:
+            if gone.get("kind") == self._blocks.kind:
                 finalizers = ", ".join(gone["metadata"].get("finalizers") or ())
                 raise StoreError(f"{KIND} {name} waits for its finalizers: {finalizers}")
             self._own.forget(key)
@@ -310,20 +322,50 @@ class CrdStore:
 
     def _is_there(self, name: str, uid: str) -> bool:
         try:
-            found = self._cluster.get(BLOCKS, name, meta_only=True)
+            found = self._cluster.get(self._blocks, name, meta_only=True)
         except StoreError as error:
             raise _unknown(name, error) from None
         return found is not None and found["metadata"].get("uid") == uid
 
     def _tell(self, name: str, known: Known) -> None:
-        mirror = self._own.mirror
-        if mirror is not None:
-            marks = b"".join(one.marks for one in known.kept.values())
-            mirror.wrote(name, known.key, known.version, marks)
+        own = self._own
+        marks = b"".join(one.marks for one in known.kept.values())
+        if own.mirror is not None:
+            own.mirror.wrote(name, known.key, known.version, marks)
+        for selector in ("", crd_names.selector(known.key)):
+            # A thread that lists just now may put an older version in its place: it is not used.
+            told = own.told.get(selector)
+            if told is not None:
+                told[name] = (known.version, known.key, marks)
 
     def _listed(self, selector: str = "") -> tuple[list[Document], str]:
-        found = self._cluster.list_all(BLOCKS, labels=selector, meta_only=True)
+        found = self._cluster.list_all(self._blocks, labels=selector, meta_only=True)
         return [one["metadata"] for one in found.items], found.version
+
+    def _told(self, own: _Memory, selector: str) -> list[_Told]:
+        """Return what the metadata of the blocks selected tells, as it is now.
+
+        What is known of the very versions that a table of names and versions shows is not read.
+        """
+        known = own.told.get(selector)
+        if known:
+            rows = self._cluster.table(self._blocks, labels=selector)
+            names = [(str(row.get("Name")), str(row.get("Version"))) for row in rows]
+            if all(known.get(name, _NOTHING)[0] == version for name, version in names):
+                return [known[name] for name, _ in names]
+        found = {
+            str(meta["name"]): (
+                str(meta.get("resourceVersion")),
+                _key_of(meta),
+                crd_owners.read(meta),
+            )
+            for meta in self._listed(selector)[0]
+        }
+        if len(found) <= FEW_BLOCKS:
+            own.told[selector] = found
+        else:
+            own.told.pop(selector, None)
+        return list(found.values())
 
     def _mirror(self, own: _Memory) -> None:
         with own.lock:
@@ -331,7 +373,7 @@ class CrdStore:
                 return
             own.mirror = Mirror(
                 self._listed,
-                lambda version: self._cluster.watch(BLOCKS, version, meta_only=True),
+                lambda version: self._cluster.watch(self._blocks, version, meta_only=True),
                 _key_of,
             )
         own.mirror.begin()

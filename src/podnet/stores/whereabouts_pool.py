@@ -31,14 +31,21 @@ MENDED = PREFIX + "mended"
 _BLOCK = PREFIX + "block-"
 _NAMED = re.compile(re.escape(_BLOCK) + "([0-9a-f]{1,30})")
 
-ANNOTATIONS_MOST = 224 << 10
-"""Bytes that all annotations of an object may take: 256 KiB is the API server's limit
-(k8s.io/apimachinery, TotalAnnotationSizeLimitB), and others have some, too."""
+DETAILS_MOST = 208 << 10
+"""Bytes that all annotations of an object may take with details of leases."""
+
+ANNOTATIONS_MOST = 248 << 10
+"""Bytes that all may take in any case: 256 KiB is the API server's limit (k8s.io/apimachinery,
+TotalAnnotationSizeLimitB), and others have some, too."""
 
 OBJECT_MOST = 1_400_000
 """Bytes of JSON up to which podnet adds to an object. etcd takes 1.5 MiB in one request, and
 whereabouts must be able to write it as well."""
 
+_ADVICE = (
+    "use ranges of at most a /20 each, or move the pool to a store without this limit: podnet ipam "
+    "migrate"
+)
 _COUNTED_FROM = 1000
 _ENTRY_BESIDES = 64
 """What ``managedFields`` tells of an entry, in bytes."""
@@ -256,7 +263,7 @@ class PoolObject:
 
         Raises:
             StoreError: the allocation map has no room for an address.
-            PoolFullError: the object would become too large.
+            PoolFullError: the object, or its annotations, would become too large.
         """
         leases = {} if block is None else block.leases
         entries: dict[str, Entry | None] = {}
@@ -321,8 +328,13 @@ class PoolObject:
         before = self.tokens(index)
         for level in (details.FULL, details.UNFREED, details.BARE):
             text = details.write((token, *before), block, told, level)
-            if others + len(name) + len(text) <= ANNOTATIONS_MOST:
-                break
+            if others + len(name) + len(text) <= DETAILS_MOST:
+                return text
+        if others + len(name) + len(text) > ANNOTATIONS_MOST and not before:
+            raise PoolFullError(
+                f"IPPool {self.name!r} is full: its annotations have no room for another block",
+                _ADVICE,
+            )
         return text
 
     def _check_size(self, change: Change) -> None:
@@ -337,8 +349,7 @@ class PoolObject:
             raise PoolFullError(
                 f"IPPool {self.name!r} is full: its {len(self.entries)} allocations take nearly "
                 "all that one object of Kubernetes can (1.5 MiB)",
-                "use ranges of at most a /20 each, or move the pool to a store without this "
-                "limit: podnet ipam migrate",
+                _ADVICE,
             )
 
     def after(self, change: Change, meta: Document) -> PoolObject:

@@ -12,7 +12,6 @@ from attrs import field, frozen
 from podnet.cluster.answers import (
     ConflictError,
     ExistsError,
-    InvalidObjectError,
     MissingError,
     TooLargeError,
 )
@@ -20,6 +19,7 @@ from podnet.cluster.door import JSON_PATCH
 from podnet.cluster.resource import custom
 from podnet.errors import StoreError
 from podnet.ipam.whereabouts import pool_of_domain, pool_of_name, range_of_name
+from podnet.model.addresses import parse_prefix
 from podnet.stores.whereabouts_lease import Leader
 from podnet.stores.whereabouts_pool import (
     DOMAIN,
@@ -28,8 +28,6 @@ from podnet.stores.whereabouts_pool import (
     PoolObject,
     created,
 )
-
-from podnet.model.addresses import parse_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,17 +142,12 @@ class Pools:
         return found
 
     def slice_of(self, name: str, node: str) -> Prefix | None:
-        """Return a node's slice of a NodeSlicePool; None if it has none.
+        """Return a node's slice of a NodeSlicePool; None if it has none, or there is none.
 
         Raises:
-            StoreError: there is no such NodeSlicePool, or it cannot be understood.
+            StoreError: its range cannot be understood.
         """
-        found = self._cluster.get(SLICES, name, self.namespace)
-        if found is None:
-            raise StoreError(
-                f"there is no NodeSlicePool {self.namespace}/{name}",
-                "whereabouts' node-slice-controller makes it for node_slice_size",
-            )
+        found = self._cluster.get(SLICES, name, self.namespace) or {}
         for one in (found.get("status") or {}).get("allocations") or ():
             if one.get("nodeName") == node:
                 try:

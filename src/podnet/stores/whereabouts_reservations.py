@@ -67,12 +67,10 @@ class Reservation:
 
     def is_for(self, entry: Entry) -> bool:
         """Tell whether it is the one of an entry."""
+        podref, ifname = entry.get("podref") or "", entry.get("ifname") or ""
         if self.podref:
-            return self.podref == entry["podref"] and self.ifname in (
-                "",
-                entry.get("ifname") or "",
-            )
-        return not entry["podref"] and bool(self.container) and self.container == entry["id"]
+            return self.podref == podref and self.ifname in ("", ifname)
+        return not podref and bool(self.container) and self.container == entry.get("id")
 
     def __str__(self) -> str:
         return f"{self.podref or 'no pod'} ({self.ifname})"
@@ -127,9 +125,9 @@ class Reservations:
                 "annotations": {POOL: pool},
             },
             "spec": {
-                "podref": entry["podref"],
+                "podref": entry.get("podref") or "",
                 "ifname": entry.get("ifname") or "",
-                "containerid": entry["id"],
+                "containerid": entry.get("id") or "",
             },
         }
         for _ in range(_TRIES):
@@ -183,5 +181,7 @@ class Reservations:
 
 def _read(address: Address, document: Document) -> Reservation:
     spec, notes = document.get("spec") or {}, document["metadata"].get("annotations") or {}
-    fields = (str(spec.get(name) or "") for name in ("podref", "ifname", "containerid"))
-    return Reservation(address, *fields, notes.get(POOL, ""), document)
+    podref, ifname, container = (
+        str(spec.get(name) or "") for name in ("podref", "ifname", "containerid")
+    )
+    return Reservation(address, podref, ifname, container, notes.get(POOL, ""), document)

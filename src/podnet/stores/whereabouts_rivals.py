@@ -16,7 +16,7 @@ from podnet.cluster.answers import UnreachableError
 from podnet.errors import StoreError
 from podnet.model.addresses import Address
 from podnet.model.block import BLOCK_BITS
-from podnet.model.lease import Lease, Owner
+from podnet.model.lease import Lease
 from podnet.stores.whereabouts_details import plain_lease
 from podnet.stores.whereabouts_pool import ELSEWHERE, MENDED
 from podnet.stores.whereabouts_reservations import Reservation, Reservations
@@ -130,16 +130,29 @@ class Rivals:
         pool = self._pools.fresh(one.pool)
         return pool is None or pool.entry(one.address) is None
 
+    def is_current(self, ref: PoolRef, own: PoolObject | None) -> bool:
+        """Tell whether a pool still is as it was seen."""
+        now = self._pools.fresh(ref.name)
+        if own is None or now is None:
+            return own is now
+        return (now.uid, now.version) == (own.uid, own.version)
+
     def has_taken(
         self, ref: PoolRef, around: Neighbours, steps: tuple[Step, ...], held: Leading
     ) -> bool:
-        """Tell whether one of the addresses that shall be handed out is handed out elsewhere."""
+        """Tell whether one of the addresses that shall be handed out is handed out elsewhere.
+
+        What is left over of an address is deleted. Where the pool is not as it was seen any more,
+        the answer is no: writing it will fail, and then the question comes again.
+        """
         come = {step.address: step.new for step in steps if step.old is None and step.new}
         if any(around.has(address) for address in come):
             return True
         for address, one in self.reservations.of(ref.network_name, come).items():
             if one.is_for(come[address]):
                 continue
+            if not self.is_current(ref, around.own):
+                return False
             held.keep()
             if not (self.is_left_over(one, around) and self.reservations.delete(one)):
                 return True
@@ -217,10 +230,12 @@ class Rivals:
 
     # --- mending
 
-    def is_due(self, own: PoolObject | None, now: float) -> bool:
-        """Tell whether it is time to mend."""
-        told = "" if own is None else own.annotations.get(MENDED, "")
-        return own is not None and not 0 <= now - float(_number(told)) < MEND_EVERY
+    def is_due(self, ref: PoolRef, own: PoolObject | None, now: float) -> bool:
+        """Tell whether it is time to mend a pool, and it is as it was seen."""
+        if own is None:
+            return False
+        told = _number(own.annotations.get(MENDED, ""))
+        return not 0 <= now - told < MEND_EVERY and self.is_current(ref, own)
 
     def mend(self, ref: PoolRef, around: Neighbours, held: Leading) -> bool:
         """Make the reservations agree with the entries of a pool, as far as that is safe.

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from podnet.cluster.door import Cluster
-    from podnet.model.lease import Lease, Owner
+    from podnet.model.lease import Owner
 
 DEFAULT_NAMESPACE = "kube-system"
 """Where whereabouts has its objects if the context of its kubeconfig names no namespace."""
@@ -280,10 +280,10 @@ class WhereaboutsStore:
                 return pool is not None and self._rivals.mend(ref, around, held)
 
     def slice_of(self, name: str, node: str) -> Prefix | None:
-        """Return a node's slice of a NodeSlicePool; None if it has none.
+        """Return a node's slice of a NodeSlicePool; None if it has none, or there is none.
 
         Raises:
-            StoreError: there is no such NodeSlicePool, or the API server cannot be reached.
+            StoreError: the API server cannot be reached or refuses.
         """
         return self._pools.slice_of(name, node)
 
@@ -303,7 +303,7 @@ def _place(key: str) -> Place:
 
 
 def _ref_of_prefix(prefix: str) -> PoolRef | None:
-    """Return the pool of whereabouts' that all keys under a prefix are of; None if there is none."""
+    """Return the pool of whereabouts' that all keys under a prefix are of, or None."""
     head, slash, _ = prefix.partition("/")
     parts = key_parts(block_key("x", 4, 0).replace("x", head, 1)) if slash else None
     return None if parts is None else pool_of_domain(parts[0])

@@ -223,7 +223,7 @@ class LedSwap:
 
     def _mended(self, around: Neighbours, change: Change, held: Leading) -> Change:
         """Mend the pool's reservations if it is time to; it may fail, an ADD must not for it."""
-        if not self._rivals.is_due(around.own, self._now):
+        if not self._rivals.is_due(self._ref, around.own, self._now):
             return change
         try:
             whole = self._rivals.mend(self._ref, around, held)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from engine_parts import Lab, macvlan, nad
 
 import podnet
@@ -228,14 +229,9 @@ class TestClusterClaims:
         source = self.source(cluster, tmp_path)
         cluster.create(claim())
         lab = Lab(tmp_path, nad("storage", NATIVE))
-        settings = lab.node._house.settings
+        settings = evolve(lab.node._house.settings, claims=f"kubernetes:{tmp_path / 'kubeconfig'}")
         lab.node.close()
-        with podnet.Node(
-            state_dir=settings.state_dir,
-            networks=lab.documents,
-            kernel=lab.kernel,
-            claims=f"kubernetes:{tmp_path / 'kubeconfig'}",
-        ) as node:
+        with podnet.Node(settings=settings, kernel=lab.kernel) as node:
             first = ips(node.attach("/ns/a", ASKED, pod="default/db-0"))
             node.detach("/ns/a")
             assert ips(node.attach("/ns/b", ASKED, pod="default/db-1")) == first

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
 import pytest
 from attrs import evolve
 from hypothesis import Phase
@@ -76,7 +74,7 @@ def run(machine=NodesMachine, examples=1500, steps=40):
 
 @pytest.mark.parametrize("store", [MemoryStore, SlowButAtomic])
 def test_several_nodes_on_one_store(store):
-    run_machine(lambda: NodesMachine(store), examples=60, steps=40)
+    run_machine(lambda: NodesMachine(opened=store), examples=60, steps=40)
 
 
 def _win_is_not_looked_at(monkeypatch):
@@ -219,22 +217,24 @@ def _empty_blocks_are_deleted(monkeypatch):
 
 
 class Tight(NodesMachine):
-    """Hardly any address, and one in each block."""
+    """Hardly any address, one in each block, and nothing else goes wrong."""
 
-    pods = 2
-    pools = (
-        Pool("border", "10.0.0.0/22", first="10.0.1.255", last="10.0.2.0", domain="nodes"),
-        Pool("beyond", "10.0.2.0/31", edges="all", domain="nodes"),
-    )
-    may = MappingProxyType(
-        {"border": ("10.0.1.255", "10.0.2.0"), "beyond": ("10.0.2.0", "10.0.2.1")}
+    crash = sweep = lose_container = jump = release_grant = go = arrive = None
+    world = World(
+        pools=(
+            Pool("border", "10.0.0.0/22", first="10.0.1.255", last="10.0.2.0", domain="nodes"),
+            Pool("beyond", "10.0.2.0/31", edges="all", domain="nodes"),
+        ),
+        may={"border": ("10.0.1.255", "10.0.2.0"), "beyond": ("10.0.2.0", "10.0.2.1")},
+        nodes=("node-0", "node-1"),
+        pods=2,
     )
 
 
 class Alone(NodesMachine):
     """One node, busy."""
 
-    nodes = ("node-0",)
+    world = evolve(WORLD, nodes=("node-0",))
 
 
 BROKEN = [
@@ -264,4 +264,4 @@ def test_broken_allocator_is_caught(breaks, monkeypatch):
 @pytest.mark.parametrize("store", [LostUpdate, Slow, VersionsComeBack])
 def test_broken_store_is_caught(store):
     with pytest.raises((AssertionError, ExceptionGroup)):
-        run(lambda: NodesMachine(store))
+        run(lambda: NodesMachine(opened=store))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import sys
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
 from podnet.testing.kube.emulator import Emulator
+
+sys.path.insert(0, str(Path(__file__).parent))  # the model of whereabouts, beside these tests
 
 WIDGET = {
     "apiVersion": "apiextensions.k8s.io/v1",

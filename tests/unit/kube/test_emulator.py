@@ -735,6 +735,14 @@ class TestKinds:
         assert ask("GET", "/apis/example.com/v1alpha1/things")[0] == 404
         assert ask("POST", path, manifest)[0] == 201
         assert ask("GET", "/apis/example.com/v1alpha1/things")[0] == 200
+        things = "/apis/example.com/v1alpha1/namespaces/default/things"
+        spec = {"range": "10.0.0.0/8", "sliceSize": "/24"}
+        thing = {"apiVersion": "example.com/v1alpha1", "kind": "Thing", "spec": spec}
+        assert ask("POST", things, {**thing, "metadata": {"name": "a"}})[0] == 201
+        assert ask("DELETE", f"{path}/things.example.com")[0] == 200
+        assert ask("GET", things)[0] == 404
+        assert ask("POST", path, manifest)[0] == 201
+        assert ask("GET", things)[1]["items"] == [], "objects go with their definition"
 
     def test_discovery(self, ask):
         groups = {group["name"] for group in ask("GET", "/apis")[1]["groups"]}

@@ -284,7 +284,7 @@ class TestObject:
         found["metadata"]["finalizers"] = ["example.com/hold"]
         kube.replace(found)
         version = store.load(KEY)[1]
-        with pytest.raises(StoreError, match="example.com/hold"):
+        with pytest.raises(StoreError, match=r"example\.com/hold"):
             store.swap(KEY, None, version)
 
     def test_an_older_definition_is_told_instead_of_losing_fields(self, tmp_path):

@@ -130,6 +130,8 @@ def test_cursor_follows_every_new_lease_of_a_range_set(store, hands):
     for broken in (b"", b"10.1.2", b"\xff\xfe", b"nonsense"):
         hands.write("last_reserved_ip.0", broken)
         assert store.cursor("net", "0") is None
+    put(store, block(lease("10.1.2.50", "late", 8), lease("10.1.2.99", "early", 7)))
+    assert store.cursor("net", "0") == parse_address("10.1.2.50"), "the last one, not the highest"
     for pool in ("storage", "", "00", "-1", "١", "../x", "1" * 400):
         assert store.cursor("net", pool) is None
 
@@ -615,6 +617,19 @@ def test_what_host_local_took_after_a_kill_is_its_own(tmp_path, name):
     assert taken > 2
 
 
+@pytest.mark.parametrize("name", ["release", "delete"])
+def test_what_host_local_gave_to_the_same_owner_after_a_kill_stays(tmp_path, name):
+    """Only the very file that the killed swap was to remove goes."""
+    taken = 0
+    for store, _, _, call in every_kill(tmp_path, name):
+        hands = Hands(os.path.join(store.folder, "net"))
+        if hands.take("10.1.2.2", "a"):
+            taken += 1
+            assert content(store).leases[A.ip.value - FIRST].pool == "", call
+            assert "10.1.2.2" in hands.files()
+    assert taken > 0
+
+
 @pytest.mark.parametrize("name", [n for n, new in SWAPS.items() if new is not None])
 def test_what_host_local_freed_after_a_kill_is_free(tmp_path, name):
     for store, old, new, call in every_kill(tmp_path, name):
@@ -654,6 +669,16 @@ def test_unchanged_files_are_not_read_again(store, hands, monkeypatch):
     assert [path for path in opened if "10.1.2" in path] == []
     hands.write("10.1.2.7", b"x\r\neth0")
     assert other.load(KEY)[0].leases[7].owner == Owner("x", "eth0")
+
+
+def test_a_file_changed_within_a_tick_of_the_clock_is_read_again(store, hands):
+    hands.take("10.1.2.9", "x")
+    path = os.path.join(hands.folder, "10.1.2.9")
+    when = os.stat(path).st_mtime_ns
+    assert held(store) == {"10.1.2.9": ("x", "eth0")}
+    hands.write("10.1.2.9", b"y\r\neth0")
+    os.utime(path, ns=(when, when))
+    assert held(store) == {"10.1.2.9": ("y", "eth0")}
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,9 @@ class Translated:
         return sorted(key for key in found if key.startswith(prefix))
 
     def seek(self, prefix, owner):
-        found = {self.back(k) for each in self.prefixes(prefix) for k in self.store.seek(each, owner)}
+        found = {
+            self.back(k) for each in self.prefixes(prefix) for k in self.store.seek(each, owner)
+        }
         return sorted(key for key in found if key.startswith(prefix))
 
     def close(self):

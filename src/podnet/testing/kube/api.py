@@ -112,16 +112,28 @@ class Api:
             "patch": self._writing.patch,
             "delete": self._writing.delete,
         }
+        defined = self._defined(target) if verb == "delete" else ()
         reply = {**readers, **writers}[verb](target, request)
+        for kind in defined:
+            self._kinds.pop((kind.group, kind.version, kind.plural), None)
+            self._writing.drop(kind)
         if verb in ("update", "patch"):
             self._learn(target, request)
         return reply
+
+    def _defined(self, target: Target) -> tuple[Kind, ...]:
+        """Return the kinds that go with a CustomResourceDefinition that is deleted."""
+        if target.kind.kind != "CustomResourceDefinition":
+            return ()
+        found = self._writing.find(target)
+        return () if found is None else kinds.from_definition(found)
 
     def _learn(self, target: Target, request: Request) -> None:
         """Serve the kinds of a CustomResourceDefinition that was created or changed."""
         if target.kind.kind != "CustomResourceDefinition":
             return
-        found = self._writing.stored(target, request)
+        name = target.name or str(request.json()["metadata"]["name"])
+        found = self._writing.find(Target(target.kind, None, name))
         if found is not None:
             for kind in kinds.from_definition(found):
                 self.register(kind)

@@ -79,12 +79,18 @@ class Writing:
             raise replies.already_exists(kind.resource, meta["name"])
         return self._store(target, request, new, 201)
 
-    def stored(self, target: Target, request: Request) -> dict[str, Any] | None:
-        """Return the object that a successful write named, as it is now."""
-        name = target.name or str(request.json()["metadata"]["name"])
+    def find(self, target: Target) -> dict[str, Any] | None:
+        """Return the object that a target names, as it is now."""
         with self._storage.lock:
-            found = self._storage.find(target.kind.resource, target.namespace or "", name)
+            found = self._storage.find(target.kind.resource, target.namespace or "", target.name)
             return None if found is None else self._storage.document(found)
+
+    def drop(self, kind: Kind) -> None:
+        """Delete all objects of a kind that is no longer defined."""
+        with self._storage.lock:
+            for one in self._storage.select(kind.resource, None):
+                self._owned.pop((kind.resource, one.namespace, one.name), None)
+                self._storage.remove(kind, one)
 
     def update(self, target: Target, request: Request) -> Reply:
         """PUT."""
