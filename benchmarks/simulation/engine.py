@@ -1,33 +1,57 @@
 """podnet's own engine in virtual time: what the model is held to in the tests.
 
 Each call of ``Ipam`` is a thread that stands still while its store call takes its time; one runs
-at a time (``podnet.testing.baton``), so that a run is the same every time.
+at a time (``podnet.testing.baton``), so that a run is the same every time. It costs a hundred times
+what the model does. Nodes must not die here.
 """
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
+from podnet.engine import owning
 from podnet.engine.leases import Ipam
-from podnet.engine.owning import Manner, Owning
 from podnet.errors import PodnetError
 from podnet.ipam.holders import OwnerIndex
+from podnet.model.block import BLOCK_SIZE
 from podnet.model.lease import Lease, Owner
 from podnet.model.pool import ALL, Pool
-from podnet.testing.baton import Killed, Task, current
+from podnet.testing.baton import Task, cooperating, current
 
 from .medium import DISK, ModelStore, Object
+from .runs import OWNED, Case, Outcome, Run
+from .tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from podnet.model.block import Block
+    from podnet.ports import Store
 
     from .pods import Pod
     from .shared import World
 
 _EPOCH = 1.7e9
+_TICK = 1.0
+
+
+def run_engine(case: Case) -> Outcome:
+    """Run a case with podnet's own engine on every node."""
+    assert case.block == BLOCK_SIZE
+    assert not case.workload.deaths
+    shared: list[tuple[Driver, VirtualStore]] = []
+
+    def make(world: World, number: int) -> EngineNode:
+        if not shared:
+            shared.append((Driver(world), VirtualStore(world.store)))
+        driver, store = shared[0]
+        return EngineNode(world, driver, store, number, owned=case.mode == OWNED)
+
+    with cooperating("podnet.engine"):
+        run = Run(case, make)
+        outcome = run.play()
+        shared[0][0].close()
+        return outcome
 
 
 def _wait(seconds: float) -> None:
@@ -58,16 +82,19 @@ class VirtualStore:
 
     def swap(self, key: str, new: Block | None, expected: str | None) -> bool:
         """Replace the block, if it is still at that version when the time has passed."""
-        assert new is not None
         thing = self._objects.setdefault(key, Object())
-        before = self._blocks.get(key)
-        changes = abs(len(new.leases) - self._leases(key)) or 1
+        leases = 0 if new is None else len(new.leases)
+        changes = abs(leases - self._leases(key)) or 1
 
         def apply() -> None:
-            self._owners.update(key, before, new)
-            self._blocks[key] = new
+            self._owners.update(key, self._blocks.get(key), new)
+            if new is None:
+                del self._blocks[key]
+                thing.version = 0
+            else:
+                self._blocks[key] = new
 
-        writing = self._model.write(thing, int(expected or 0), len(new.leases), changes, apply)
+        writing = self._model.write(thing, int(expected or 0), leases, changes, apply)
         try:
             while True:
                 _wait(next(writing))
@@ -89,98 +116,121 @@ class VirtualStore:
 
 
 class Driver:
-    """Runs tasks in virtual time."""
+    """Runs calls in virtual time."""
 
     def __init__(self, world: World) -> None:
         self._clock = world.clock
-        self._blocked: list[tuple[Task, Callable[[], None]]] = []
+        self._tasks: dict[Task, Callable[[Task], None]] = {}
+        self._blocked: list[Task] = []
 
-    def start(self, name: str, action: Callable[[], object], done: Callable[[Task], None]) -> Task:
-        """Run a call; ``done`` is called when it is over."""
-        task = Task(name, action)
+    def start(self, action: Callable[[], object], done: Callable[[Task], None]) -> None:
+        """Begin a call; ``done`` is called when it is over."""
+        task = Task("call", action)
+        self._tasks[task] = done
         task.begin()
-        self._after_step(task, lambda: done(task))
-        self._unblock()
-        return task
+        self._after_step(task)
 
-    def _go_on(self, task: Task, done: Callable[[], None]) -> None:
-        if task.over:
-            return
+    def close(self) -> None:
+        """End what is left."""
+        for task in list(self._tasks):
+            task.kill()
+
+    def _go_on(self, task: Task) -> None:
         task.go_on()
-        self._after_step(task, done)
-        self._unblock()
+        self._after_step(task)
 
-    def _after_step(self, task: Task, done: Callable[[], None]) -> None:
+    def _after_step(self, task: Task) -> None:
         if task.over:
-            done()
+            self._tasks.pop(task)(task)
         elif isinstance(task.point, float):
-            self._clock.after(task.point, self._go_on, task, done)
+            self._clock.after(task.point, self._go_on, task)
         else:
-            self._blocked.append((task, done))
-
-    def _unblock(self) -> None:
-        while True:
-            ready = next((each for each in self._blocked if each[0].can_go_on), None)
-            if ready is None:
+            self._blocked.append(task)
+        for each in self._blocked:
+            if each.can_go_on:
+                self._blocked.remove(each)
+                self._go_on(each)
                 return
-            self._blocked.remove(ready)
-            task, done = ready
-            task.go_on()
-            self._after_step(task, done)
 
 
 class EngineNode:
-    """One node of podnet itself."""
+    """One node's ``Ipam``."""
 
-    def __init__(self, world: World, driver: Driver, shared: VirtualStore, number: int, *, owned: bool) -> None:
-        self.world = world
-        self.number = number
+    def __init__(
+        self, world: World, driver: Driver, shared: VirtualStore, number: int, *, owned: bool
+    ) -> None:
         self.pods: dict[Pod, None] = {}
         self.dead = False
+        self._world = world
         self._driver = driver
-        self._numbers = 0
+        self._name = f"node-{number}"
+        self._count = 0
         self._leases: dict[Pod, Lease] = {}
-        bits = (world.ground.count * world.ground.size - 1).bit_length()
-        self._pool = Pool("pool", f"10.0.0.0/{32 - bits}", edges=ALL, mode="owned" if owned else "shared")
-        clock = lambda: _EPOCH + world.clock.now
-        store: object = shared
-        name = f"node-{number}"
-        self.owning = None
+        bits = (world.ground.count * BLOCK_SIZE - 1).bit_length()
+        mode = "owned" if owned else "shared"
+        self._pool = Pool("pool", f"10.0.0.0/{32 - bits}", edges=ALL, mode=mode)
+        store: Store = shared
         if owned:
-            disk = ModelStore(world.clock, DISK, world.chance, type(world.tally)())
-            manner = world.manner
-            self.owning = store = Owning(
-                shared, VirtualStore(disk), node=name, clock=clock,
-                manner=Manner(
-                    publish_every=manner.publish_every, look_every=manner.look_every,
-                    idle_after=manner.idle_after, scarce_for=manner.scarce_for,
-                ),
-                chance=world.chance.random,
-            )
-            self._tick()
-        self._ipam = Ipam(store, clock=clock, node=name, jitter=world.chance.random, sleep=_wait, patience=manner.patience if owned else 10.0)
+            store = self._owning(shared)
+            self._tick(store)
+        self._ipam = Ipam(
+            store,
+            clock=self._now,
+            node=self._name,
+            jitter=world.chance.random,
+            sleep=_wait,
+            patience=world.manner.patience,
+        )
 
-    def _tick(self) -> None:
-        clock = self.world.clock
-        self._driver.start("tick", self.owning.tick, lambda _: clock.after(1.0, self._tick))
+    def _now(self) -> float:
+        return _EPOCH + self._world.clock.now
+
+    def _owning(self, shared: VirtualStore) -> owning.Owning:
+        world, manner = self._world, self._world.manner
+        disk = ModelStore(world.clock, DISK, world.chance, Tally())
+        return owning.Owning(
+            shared,
+            VirtualStore(disk),
+            node=self._name,
+            clock=self._now,
+            manner=owning.Manner(
+                publish_every=manner.publish_every,
+                look_every=manner.look_every,
+                idle_after=manner.idle_after,
+                scarce_for=manner.scarce_for,
+            ),
+            chance=world.chance.random,
+        )
+
+    def _tick(self, store: owning.Owning) -> None:
+        clock = self._world.clock
+        self._driver.start(store.tick, lambda _: clock.after(_TICK, self._tick, store))
 
     def ask(self, pod: Pod) -> None:
-        self._numbers += 1
-        owner = Owner(f"{self.number}-{self._numbers}", "eth1", "ns", "pod", f"uid-{self.number}-{self._numbers}")
+        """Get it a lease."""
+        self._count += 1
+        name = f"{self._name}-{self._count}"
+        owner = Owner(name, "eth1", "default", name, f"uid-{name}")
 
         def done(task: Task) -> None:
             if task.error is None:
-                self._leases[pod] = task.result
                 self.pods[pod] = None
-                self.world.cluster.started(pod)
+                self._leases[pod] = task.result
+                self._world.cluster.started(pod)
+            elif isinstance(task.error, PodnetError):
+                self._world.cluster.refused(pod)
             else:
-                if not isinstance(task.error, PodnetError): raise task.error
-                self.world.cluster.refused(pod)
-        self._driver.start("ask", lambda: self._ipam.allocate(self._pool, owner), done)
+                raise task.error
+
+        self._driver.start(lambda: self._ipam.allocate(self._pool, owner), done)
 
     def give(self, pod: Pod) -> None:
-        lease = self._leases[pod]
+        """Take its lease back."""
+        owner = self._leases[pod].owner
+
         def done(task: Task) -> None:
-            if task.error is not None: raise task.error
+            if task.error is not None:
+                raise task.error
             self.pods.pop(pod, None)
-        self._driver.start("give", lambda: self._ipam.release(lease.owner, pool=self._pool), done)
+
+        self._driver.start(lambda: self._ipam.release(owner, pool=self._pool), done)

@@ -7,6 +7,7 @@ these are full it asks for others' blocks back.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .medium import DISK
@@ -44,6 +45,7 @@ class OwnedNode(SharedNode):
         self._listed_at = _NEVER
         self._barren_at = _NEVER
         self._scarce_at = _NEVER
+        self._asked_at = _NEVER
         self._asked: dict[Pod, tuple[int, list[Block]]] = {}
 
     def holds(self) -> Collection[Block]:
@@ -195,9 +197,7 @@ class OwnedNode(SharedNode):
             if block.users.keys() - {self} or block.free < worth:
                 return False
             yield from self._disk(block)
-            if (
-                yield from store.write(block, version, block.used, 0, lambda: self._take(block))
-            ):
+            if (yield from store.write(block, version, block.used, 0, lambda: self._take(block))):
                 yield from self._disk(block)
                 return block.holder is self
 
@@ -227,7 +227,7 @@ class OwnedNode(SharedNode):
             changes = abs(told - block.told) or 1
             block.since = None
             won = yield from world.store.write(
-                block, version, told, changes, lambda: self._was_told(block, told)
+                block, version, told, changes, partial(self._was_told, block, told)
             )
             if won:
                 world.tally.publishes += 1
@@ -287,6 +287,22 @@ class OwnedNode(SharedNode):
                     return None
         return (yield from self._looked_everywhere(drafts))
 
+    def _swap(self, draft: Draft) -> Generator[float, None, bool]:
+        won = yield from super()._swap(draft)
+        if not won and draft.asks and self.world.manner.ask_when_lost:
+            self._ask_for_one()
+        return won
+
+    def _ask_for_one(self) -> None:
+        """Have one more block be there to borrow from, where many borrow from few."""
+        world, now = self.world, self.world.clock.now
+        if now - self._asked_at < 1.0:
+            return
+        self._asked_at = now
+        others = [b for b in world.ground.blocks if b.holder is not None and not b.recalled]
+        if others:
+            world.clock.start(self._ask_for([min(others, key=lambda b: (b.told, b.index))]))
+
     def _none_left(self, pod: Pod) -> None:
         world = self.world
         rounds, asked = self._asked.get(pod, (0, []))
@@ -313,7 +329,7 @@ class OwnedNode(SharedNode):
         for block in blocks:
             if not block.recalled and block.holder is not None:
                 yield from world.store.write(
-                    block, block.version, block.told, 0, lambda block=block: _recall(world, block)
+                    block, block.version, block.told, 0, partial(_recall, world, block)
                 )
 
 

@@ -8,19 +8,16 @@ from .medium import Object
 from .shared import World
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator
+    from collections.abc import Generator
 
-    from .blocks import Block
     from .clock import Process
-    from .pods import Pod
+    from .pods import Node, Pod
 
 POOL_ENTRY = 200
 """Bytes of an allocation in an IPPool with its share of managedFields (facts/ipam.md 6.2)."""
 _REQUEST_TIMEOUT = 10.0
 _LEADER_TIMEOUT = 120.0
 _POLL = (0.5, 1.1)
-_SMALL_CALLS_BEFORE = 1  # the reservation is looked for
-_ETCD = 3 << 19
 
 
 class OnePool(Object):
@@ -47,29 +44,29 @@ class LockingNode:
         self.dead = False
         self._pool = pool
 
-    def holds(self) -> Collection[Block]:
-        """Return nothing."""
-        return ()
-
     def ask(self, pod: Pod) -> None:
         """Get it a lease."""
         self.world.clock.start(self._call(pod, 1))
 
     def give(self, pod: Pod) -> None:
         """Take its lease back."""
-        self.world.clock.start(self._call(pod, -1))
+        self.world.clock.start(self.release(pod))
+
+    def release(self, pod: Pod) -> Process:
+        """Take a pod's lease back."""
+        yield from self._call(pod, -1)
 
     def _call(self, pod: Pod, change: int) -> Process:
         world, pool = self.world, self._pool
-        begun = world.clock.now
+        begun, dead = world.clock.now, self.dead  # whose leases are taken back is dead already
         while not (yield from self._lead(pod)):
-            if world.clock.now - begun > _LEADER_TIMEOUT or self.dead:
+            if world.clock.now - begun > _LEADER_TIMEOUT or self.dead is not dead:
                 self._failed(pod, change)
                 return
             yield _POLL[0] + (_POLL[1] - _POLL[0]) * world.chance.random()
         done = False
         ends = world.clock.now + _REQUEST_TIMEOUT
-        while not done and world.clock.now < ends and not self.dead:
+        while not done and world.clock.now < ends:
             done = yield from self._update(change)
         yield from world.store.read()
         yield from world.store.write(pool.lock, pool.lock.version, 0, 0, self._resign)
@@ -104,8 +101,7 @@ class LockingNode:
         yield from store.read(pool.leases)  # all pools are listed, to see whether the API is there
         yield from store.read(pool.leases)
         version = pool.version
-        for _ in range(_SMALL_CALLS_BEFORE):
-            yield from store.read()
+        yield from store.read()  # the reservation
 
         def apply() -> None:
             pool.leases += change
@@ -146,17 +142,13 @@ class AddressNode:
         self.dead = False
         self._addresses = addresses
 
-    def holds(self) -> Collection[Block]:
-        """Return nothing."""
-        return ()
-
     def ask(self, pod: Pod) -> None:
         """Get it a lease."""
         self.world.clock.start(self._create(pod))
 
     def give(self, pod: Pod) -> None:
         """Take its lease back."""
-        self.world.clock.start(self._delete(pod))
+        self.world.clock.start(self.release(pod))
 
     def _create(self, pod: Pod) -> Process:
         world, addresses = self.world, self._addresses
@@ -184,7 +176,8 @@ class AddressNode:
                 return
             world.tally.conflicts += 1
 
-    def _delete(self, pod: Pod) -> Process:
+    def release(self, pod: Pod) -> Process:
+        """Take a pod's lease back."""
         thing = Object()
 
         def delete() -> None:
@@ -194,11 +187,9 @@ class AddressNode:
         yield from self.world.store.write(thing, 0, 0, 0, delete)
 
 
-def bury(world: World, node: AddressNode | LockingNode) -> Process:
+def bury(world: World, node: Node) -> Process:
     """Take back the leases of a dead node, one after the other."""
     for pod in list(node.pods):
         yield from world.store.read()
-        if isinstance(node, AddressNode):
-            yield from node._delete(pod)
-        else:
-            yield from node._call(pod, -1)
+        if isinstance(node, AddressNode | LockingNode):
+            yield from node.release(pod)

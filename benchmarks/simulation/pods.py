@@ -105,7 +105,7 @@ class Cluster:
         chance: Random,
         tally: Tally,
         nodes: list[Node],
-        bury: Callable[[Node], Node],
+        bury: Callable[[Node, int], Node],
     ) -> None:
         """Prepare; ``begin`` has it happen.
 
@@ -247,4 +247,4 @@ class Cluster:
         return pods
 
     def _replace(self, at: int) -> None:
-        self._nodes[at] = self._bury(self._nodes[at])
+        self._nodes[at] = self._bury(self._nodes[at], at)

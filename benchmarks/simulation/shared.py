@@ -8,6 +8,7 @@ changes; who lost goes into the next turn (``engine.turns``, ``engine.leases``).
 from __future__ import annotations
 
 from bisect import insort
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,7 @@ class Manner:
     idle_after: float = 300.0
     scarce_for: float = 30.0
     patience: float = 10.0
+    ask_when_lost: bool = False
 
 
 @define(eq=False)
@@ -106,7 +108,7 @@ def bury(world: World, node: SharedNode) -> Process:
                 block.version,
                 block.used - len(draft.gives),
                 len(draft.gives),
-                lambda draft=draft: node.lose(draft),
+                partial(node.lose, draft),
             )
 
 
@@ -340,7 +342,7 @@ class SharedNode:
 
     # --- as LongestFree
 
-    def _choose(self, drafts: dict[int, Draft], pod: Pod) -> Generator[float, None, Block | None]:  # noqa: ARG002 - as others need it
+    def _choose(self, drafts: dict[int, Draft], pod: Pod) -> Generator[float, None, Block | None]:
         """Return a block with a free address, reading what is needed to be sure."""
         blocks = self.world.ground.blocks
         if len(blocks) <= self._few:
@@ -400,7 +402,7 @@ class SharedNode:
                     best, since = block, when
         return best
 
-    def _is_open(self, block: Block) -> bool:  # noqa: ARG002, PLR6301 - others differ
+    def _is_open(self, block: Block) -> bool:
         return True
 
     def _believed_free(self, drafts: dict[int, Draft]) -> Block | None:

@@ -28,6 +28,7 @@ class Tally:
         publishes: writes by which nodes told what they had granted.
         untold: leases that only a dead node's own disk knew.
         waits: seconds from a request to its lease.
+        most_stranded: addresses free in blocks that nodes hold, at the worst time.
     """
 
     writes: int = 0
@@ -46,10 +47,10 @@ class Tally:
     publishes: int = 0
     untold: int = 0
     waits: array[float] = field(factory=lambda: array("d"))
+    most_stranded: int = 0
     _stranded: int = 0
     _since: float = 0.0
     _area: float = 0.0
-    most_stranded: int = 0
 
     @property
     def leases(self) -> int:
@@ -67,3 +68,11 @@ class Tally:
         """Return how many were on average."""
         self.strand(now, 0)
         return self._area / now if now else 0.0
+
+    def more(self, seconds: float) -> dict[str, int]:
+        """Return the counts that are not for each lease, and how long it all took."""
+        names = (
+            "claims", "publishes", "recalls", "short", "full", "untold", "lost", "throttled",
+            "too_large", "looks", "most_stranded",
+        )  # fmt: skip
+        return {**{name: getattr(self, name) for name in names}, "seconds": round(seconds)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from podnet.ipam.pick import Ask
     from podnet.model.attachment import Call, Done, Pod
@@ -77,6 +78,24 @@ class Seeker(Protocol):
 
         Raises:
             StoreError: the store is broken or unreachable.
+        """
+        ...
+
+
+class Queue(Protocol):
+    """What a store may offer besides: a line for those who want to change the same blocks.
+
+    Of many who load, decide and swap at once, one wins, and the work of all others is lost.
+    """
+
+    def queue(self, prefix: str) -> AbstractContextManager[None]:
+        """Return what to load, decide and swap inside, one after the other.
+
+        It is a courtesy: who does not queue may win all the same, and who has waited for some
+        seconds goes on without a turn. It raises nothing.
+
+        Args:
+            prefix: of the keys of the blocks.
         """
         ...
 

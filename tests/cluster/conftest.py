@@ -48,13 +48,13 @@ def blocks(admin):
         group, resources.VERSION, resources.PLURAL, resources.KIND, namespaced=False
     )
     try:
-        until_served(admin, found)
+        _until_served(admin, found)
         yield found
     finally:
         admin.delete(resource.DEFINITIONS, manifest["metadata"]["name"])
 
 
-def until_served(admin, found):
+def _until_served(admin, found):
     ends = time.monotonic() + 60
     while True:
         try:
@@ -66,6 +66,12 @@ def until_served(admin, found):
             time.sleep(0.2)
         else:
             return
+
+
+@pytest.fixture(scope="session")
+def until_served():
+    """Waits for a resource whose definition was created just now."""
+    return _until_served
 
 
 @pytest.fixture(scope="session")

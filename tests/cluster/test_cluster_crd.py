@@ -92,7 +92,7 @@ def test_the_mirror(store, open_store):
     first = held(0x50000, "c0")
     for _ in range(4):
         assert other.seek("storage/", first.leases[0].owner) == [first.key]
-    assert other._own.mirror.wait(30)
+    assert other._own.seeking.mirror.wait(30)
     new = held(0x50003, "theirs")
     put(store, new)
     ends = time.monotonic() + 30

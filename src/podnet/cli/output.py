@@ -19,7 +19,7 @@ from podnet.errors import DecodingError, IOFailureError, PodnetError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
     from rich.table import Table as Drawn
@@ -142,6 +142,40 @@ class Screen:
 
         with self._writing():
             console.print(Text(text, style=_STYLES.get(style, "")), soft_wrap=True)
+
+    def write(self, text: str) -> None:
+        """Print text as it is: a part of a JSON document, or lines too many to be kept."""
+        with self._writing():
+            print(text, end="", file=self._out)
+
+    def paint(self, lines: Iterable[Sequence[tuple[str, str]]]) -> None:
+        """Print lines made of pieces, each with its colour; nothing where programs read.
+
+        Args:
+            lines: pieces of text with rich's name of a style, or an empty one.
+        """
+        if self.json:
+            return
+        console = self._terminal()
+        for line in lines:
+            pieces = [(encodable(printable(t), self._out.encoding), style) for t, style in line]
+            if console is None:
+                self._print("".join(text for text, _ in pieces))
+                continue
+            from rich.text import Text
+
+            with self._writing():
+                console.print(Text.assemble(*pieces), soft_wrap=True)
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; 80 where there is none."""
+        console = None if self.json else self._terminal()
+        return 80 if console is None else console.width
+
+    def takes(self, text: str) -> bool:
+        """Tell whether the output's encoding has all characters of a text."""
+        return encodable(text, self._out.encoding) == text
 
     def error(self, error: PodnetError) -> None:
         """Print an error: one line on standard error, and the JSON error object where asked."""

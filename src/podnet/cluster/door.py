@@ -7,34 +7,21 @@ and the difference between a write that was not carried out and one whose reply 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import random
-import socket
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import httpx2
-import msgspec
 from attrs import frozen
 
-from podnet.cluster.access import CONNECT_MOST, CREDENTIAL_ERRORS, Access
-from podnet.cluster.answers import (
-    ExpiredError,
-    MissingError,
-    RefusedError,
-    UnknownOutcomeError,
-    UnreachableError,
-    is_status,
-    refusal,
-)
-from podnet.errors import StoreError
+from podnet.cluster.access import Access
+from podnet.cluster.answers import ExpiredError, MissingError
+from podnet.cluster.line import Change, Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from podnet.cluster.resource import Resource
+
+__all__ = ["APPLY_PATCH", "JSON_PATCH", "MERGE_PATCH", "Change", "Cluster", "Listing", "Object"]
 
 Object = dict[str, Any]
 
@@ -44,9 +31,6 @@ APPLY_PATCH = "application/apply-patch+yaml"
 
 _META = "application/json;as={};g=meta.k8s.io;v=v1"
 _PAGE = 500
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
-_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 @frozen
@@ -60,36 +44,6 @@ class Listing:
 
     items: list[Object]
     version: str
-
-
-@frozen
-class Change:
-    """One line of a watch.
-
-    Attributes:
-        type: ``ADDED``, ``MODIFIED``, ``DELETED`` or ``BOOKMARK``.
-        object: the object; of a bookmark only ``metadata.resourceVersion`` is there.
-    """
-
-    type: str
-    object: Object
-
-
-@frozen
-class _Answer:
-    code: int
-    headers: httpx2.Headers
-    content: bytes
-
-
-class _Process:
-    """The sessions of one process: a forked one must not talk on its parent's connections."""
-
-    def __init__(self, session: httpx2.Client) -> None:
-        self.pid = os.getpid()
-        self.session = session
-        self.retired: list[httpx2.Client] = []
-        self.watching: set[httpx2.Response] = set()
 
 
 class Cluster:
@@ -114,10 +68,7 @@ class Cluster:
         """
         self._access = Access(kubeconfig, context)
         self._timeout = timeout
-        self._lock = threading.Lock()
-        self._process = _Process(self._access.session())
-        self._inherited: list[_Process] = []
-        self._closed = False
+        self._line = Line(self._access, timeout)
 
     @property
     def namespace(self) -> str:
@@ -147,7 +98,7 @@ class Cluster:
         """
         accept = _META.format("PartialObjectMetadata") if meta_only else ""
         try:
-            found: Object = self._call("GET", resource.path(namespace, name), accept=accept)
+            found: Object = self._line.call("GET", resource.path(namespace, name), accept=accept)
         except MissingError:
             return None
         return found
@@ -188,7 +139,7 @@ class Cluster:
         """Return an object's resourceVersion as it is now (a quorum read), or None: a few bytes."""
         query, accept = {"includeObject": "None"}, _META.format("Table")
         try:
-            found = self._call("GET", resource.path(namespace, name), query, accept)
+            found = self._line.call("GET", resource.path(namespace, name), query, accept)
         except MissingError:
             return None
         return str(found["metadata"]["resourceVersion"])
@@ -235,7 +186,7 @@ class Cluster:
         body = {"apiVersion": resource.api_version, "kind": resource.kind, **document}
         accept = _META.format("PartialObjectMetadata") if meta_only else ""
         query = _given(fieldValidation="Strict" if strict else "")
-        made: Object = self._call("POST", resource.path(namespace), query, accept, body=body)
+        made: Object = self._line.call("POST", resource.path(namespace), query, accept, body=body)
         return made
 
     def replace(self, resource: Resource, document: Object) -> Object:
@@ -254,7 +205,7 @@ class Cluster:
             raise ValueError("a replacement needs metadata.resourceVersion")
         body = {"apiVersion": resource.api_version, "kind": resource.kind, **document}
         path = resource.path(meta.get("namespace", ""), meta["name"])
-        put: Object = self._call("PUT", path, body=body)
+        put: Object = self._line.call("PUT", path, body=body)
         return put
 
     def patch(  # noqa: PLR0913 - the parts of a patch, all by name
@@ -300,7 +251,7 @@ class Cluster:
         )
         accept = _META.format("PartialObjectMetadata") if meta_only else ""
         path = resource.path(namespace, name, sub)
-        changed: Object = self._call("PATCH", path, query, accept, body=change, media=kind)
+        changed: Object = self._line.call("PATCH", path, query, accept, body=change, media=kind)
         return changed
 
     def delete(
@@ -325,7 +276,7 @@ class Cluster:
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if wanted := _given(uid=uid, resourceVersion=version):
             body["preconditions"] = wanted
-        gone: Object = self._call("DELETE", resource.path(namespace, name), body=body)
+        gone: Object = self._line.call("DELETE", resource.path(namespace, name), body=body)
         return gone
 
     def watch(
@@ -369,116 +320,19 @@ class Cluster:
             "timeoutSeconds": str(max(1, int(lasting))),
             **_given(labelSelector=labels, fieldSelector=fields),
         }
-        what = f"watch {resource}"
-        session = self._session()
-        request = session.build_request(
-            "GET",
-            resource.path(namespace),
-            params=query,
-            headers=_given(Accept=accept),
-            timeout=httpx2.Timeout(silence, connect=CONNECT_MOST),
+        return self._line.stream(
+            f"watch {resource}", resource.path(namespace), query, accept, silence
         )
-        try:
-            answer = session.send(request, stream=True)
-            if answer.status_code != 200:
-                answer.read()
-                self._maybe_renew(session, answer.status_code)
-                raise refusal(what, answer.status_code, _decode(answer.content))
-        except (httpx2.TransportError, httpx2.DecodingError, RuntimeError) as error:
-            # RuntimeError: the session was closed by another thread.
-            raise UnreachableError(f"cannot {what}", _said(error)) from None
-        except CREDENTIAL_ERRORS as error:
-            raise self._access.failed(error) from None
-        self._process.watching.add(answer)
-        return self._changes(what, answer)
-
-    def _changes(self, what: str, answer: httpx2.Response) -> Iterator[Change]:
-        try:
-            for line in answer.iter_lines():
-                if line:
-                    yield _change(what, line)
-        except (httpx2.TransportError, httpx2.StreamError, httpx2.DecodingError) as error:
-            raise UnreachableError(f"cannot {what}", _said(error)) from None
-        finally:
-            self._process.watching.discard(answer)
-            answer.close()
 
     def close(self) -> None:
         """Close all connections; may be called again. What runs in other threads fails."""
-        if self._process.pid != os.getpid():
-            return
-        with self._lock:
-            self._closed = True
-            for answer in tuple(self._process.watching):
-                _shut(answer)
-            for session in (self._process.session, *self._process.retired):
-                session.close()
-            self._process.retired.clear()
-
-    # --- one request
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None = None,
-        accept: str = "",
-        *,
-        body: object = None,
-        media: str = "application/json",
-    ) -> Any:
-        """Send a request until there is an answer to it; return the answer's JSON."""
-        what = f"{method} {path}"
-        headers = _given(Accept=accept)
-        content = None
-        if body is not None:
-            content = msgspec.json.encode(body)
-            headers["Content-Type"] = media
-        ends = time.monotonic() + self._timeout
-        pause, renewed, why = _FIRST_PAUSE, False, "no answer"
-        while (left := ends - time.monotonic()) > 0:
-            session = self._session()
-            wait = pause * (0.5 + random.random() / 2)  # noqa: S311 - spreads retries
-            try:
-                request = session.build_request(
-                    method,
-                    path,
-                    params=query,
-                    headers=headers,
-                    content=content,
-                    timeout=httpx2.Timeout(left, connect=min(left, CONNECT_MOST)),
-                )
-                answer = _received(session, request, ends)
-            except _NEVER_SENT as error:
-                why = _said(error)
-            except CREDENTIAL_ERRORS as error:
-                raise self._access.failed(error) from None
-            except (httpx2.TransportError, httpx2.DecodingError, RuntimeError) as error:
-                # RuntimeError: the session was closed by another thread.
-                if method != "GET":
-                    raise UnknownOutcomeError(f"no reply to {what}", _said(error)) from None
-                why = _said(error)
-            else:
-                document = _decode(answer.content)
-                if answer.code < 300 and document is not None:
-                    return document
-                if answer.code == 401 and not renewed:
-                    renewed = True
-                    self._maybe_renew(session, 401)
-                    continue
-                wait = max(wait, _again_after(method, what, answer, document))
-                why = f"HTTP status {answer.code}"
-                if ends - time.monotonic() < wait:
-                    break
-            time.sleep(max(0.0, min(wait, ends - time.monotonic())))
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        raise UnreachableError(f"cannot {what} within {self._timeout:g} s", why)
+        self._line.close()
 
     def _pages(self, path: str, query: Mapping[str, str], accept: str) -> Listing:
         items: list[Object] = []
         more: dict[str, str] = {}
         while True:
-            found = self._call("GET", path, {**query, **more}, accept)
+            found = self._line.call("GET", path, {**query, **more}, accept)
             items += found.get("items") or ()
             meta = found["metadata"]
             if not meta.get("continue"):
@@ -490,7 +344,7 @@ class Cluster:
         heads: list[str] = []
         more: dict[str, str] = {}
         while True:
-            found = self._call("GET", path, {**query, **more}, accept)
+            found = self._line.call("GET", path, {**query, **more}, accept)
             # Later pages have no column definitions.
             heads = heads or [column["name"] for column in found.get("columnDefinitions") or ()]
             rows += (
@@ -500,93 +354,6 @@ class Cluster:
                 return rows
             more = {"continue": found["metadata"]["continue"]}
 
-    def _session(self) -> httpx2.Client:
-        if self._process.pid != os.getpid():
-            # Forked. A thread of the parent may have held the lock, so there is a new one. The
-            # parent's connections are kept and left alone, not closed: they are in use there.
-            self._lock = threading.Lock()
-            self._inherited.append(self._process)
-            self._process = _Process(self._access.session())
-        if self._closed:
-            raise StoreError(f"the connection to {self.server} is closed")
-        return self._process.session
-
-    def _maybe_renew(self, session: httpx2.Client, code: int) -> None:
-        """After 401, read the credentials anew, once for all threads that failed with them."""
-        if code != 401:
-            return
-        with self._lock:
-            if self._process.session is session and not self._closed:
-                # Other threads may be in the middle of a request on it.
-                self._process.retired.append(session)
-                self._process.session = self._access.session()
-
-
-def _received(session: httpx2.Client, request: httpx2.Request, ends: float) -> _Answer:
-    """Return the whole answer; httpx' own limit is one of silence, not of the whole."""
-    answer = session.send(request, stream=True)
-    try:
-        parts = []
-        for part in answer.iter_bytes():
-            parts.append(part)
-            if time.monotonic() > ends:
-                raise httpx2.ReadTimeout("the answer is still not complete")
-    finally:
-        answer.close()
-    return _Answer(answer.status_code, answer.headers, b"".join(parts))
-
-
-def _shut(answer: httpx2.Response) -> None:
-    """Wake the thread that reads an endless answer."""
-    stream = answer.extensions.get("network_stream")
-    connection = stream.get_extra_info("socket") if stream is not None else None
-    if connection is not None:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-
-
-def _again_after(method: str, what: str, answer: _Answer, document: object) -> float:
-    """Return the seconds to wait before a retry of what was not carried out.
-
-    Raises:
-        PodnetError: a retry cannot help, or is not safe.
-    """
-    code = answer.code
-    from_server = is_status(document)
-    if code == 429 or (code == 503 and (from_server or method == "GET")):
-        try:
-            return max(0.0, float(answer.headers.get("Retry-After", "0")))
-        except ValueError:  # a date, which the API server never sends
-            return 0.0
-    error = refusal(what, code, document)
-    if type(error) is RefusedError and (code >= 500 or code < 300):
-        if method == "GET":
-            return 0.0
-        # Cut short, or a proxy's 502 or 504, or the API server's own "may still be
-        # processing the request".
-        raise UnknownOutcomeError(f"no reply to {what}", str(error)) from None
-    raise error
-
-
-def _change(what: str, line: str) -> Change:
-    event = _decode(line.encode())
-    if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
-        raise UnreachableError(f"cannot {what}", "the answer was cut short")
-    if event.get("type") == "ERROR":
-        raise refusal(what, int(event["object"].get("code") or 500), event["object"])
-    return Change(str(event.get("type")), event["object"])
-
-
-def _decode(content: bytes) -> Any:
-    try:
-        return msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
 
 def _given(**values: str) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -87,6 +87,7 @@ class Lane:
         unseen: blocks that exist and that nobody looked at yet, ascending; they are in ``taken`` as
             if all were held.
         last: name of a pool to the address handed out of it last.
+        contended: attempts still to be made in the store's queue, since one was lost to others.
     """
 
     def __init__(self, domain: str, version: int) -> None:
@@ -101,6 +102,7 @@ class Lane:
         self.foreign: dict[int, int] = {}
         self.unseen: list[int] = []
         self.last: dict[str, Address] = {}
+        self.contended = 0
         self._full: dict[int, Listener] = {}
         self._listed: set[int] = set()
         self._keys: dict[int, str] = {}

@@ -10,6 +10,7 @@ import copy
 import os
 import threading
 import time
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -35,6 +36,7 @@ from podnet.model.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from podnet.engine.owning_reclaim import Reclaimed
@@ -48,6 +50,9 @@ DEFAULT_PICKER = "longest-free"
 _PAUSE_MOST = 0.05
 _PLANS = 256
 _RECALL_PAUSE = 0.05
+# Attempts made in the store's queue after one was lost: long enough to be there when all the
+# others are, and not for ever.
+_CONTENDED = 64
 
 
 class Ipam:
@@ -232,12 +237,12 @@ class Ipam:
         rest = requests
         try:
             for attempt in range(self._attempts):
-                if attempt > 1:
-                    self._sleep(self._jitter() * min(_PAUSE_MOST, 0.001 * attempt))
-                turn = self._turn(self._store, lane, node=self._node, now=self._clock())
-                rest = turn.run(rest)
+                with self._in_line(lane, attempt):
+                    turn = self._turn(self._store, lane, node=self._node, now=self._clock())
+                    rest = turn.run(rest)
                 if not rest:
                     return
+                lane.contended = _CONTENDED
             for request in rest:
                 request.refuse(
                     TryAgainLaterError(
@@ -252,6 +257,18 @@ class Ipam:
                         unknown=True,
                     )
             raise
+
+    def _in_line(self, lane: Lane, attempt: int) -> AbstractContextManager[None]:
+        """Wait before an attempt: in the store's queue where others want the same, or a while."""
+        queue: Callable[[str], AbstractContextManager[None]] | None = None
+        if lane.contended:
+            lane.contended -= 1
+            queue = getattr(self._store, "queue", None)
+        if queue is not None:
+            return queue(lane.prefix)
+        if attempt > 1:
+            self._sleep(self._jitter() * min(_PAUSE_MOST, 0.001 * attempt))
+        return nullcontext()
 
     def _plan(self, pool: Pool) -> Plan:
         plan = self._plans.get(id(pool))

@@ -381,7 +381,7 @@ class Migration:
         told.conflicts += conflicts
         if conflicts:
             return False
-        if not block.leases or (there is not None and joined is there[0]):
+        if there is not None and joined is there[0]:
             self._source.swap(key, moves.moved(entry[0]), version)
         elif there is not None and there[0].holder:
             told.waiting[key] = there[0].holder

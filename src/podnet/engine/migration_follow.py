@@ -10,7 +10,7 @@ import heapq
 import os
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
@@ -22,7 +22,6 @@ from podnet.ipam.migrate import Kind, Mark, State, state_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from podnet.model.addresses import Address
     from podnet.model.block import Block
     from podnet.model.lease import Owner
     from podnet.ports import Store
@@ -55,8 +54,17 @@ class Following:
         self._lock = threading.Lock()
         if hasattr(store, "seek"):
             self.seek = self._seek
-        if hasattr(store, "cursor"):
-            self.cursor = self._cursor
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the store offers: hints, and what is its own format's."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._stores[0], name)
+
+    @property
+    def home(self) -> Store:
+        """The bare store that this was made of."""
+        return self._stores[0]
 
     def load(self, key: str) -> Entry:
         """Return the block that counts and its version, or None where there is none.
@@ -98,11 +106,6 @@ class Following:
             if places == before:
                 return _merged(found)
         raise TryAgainLaterError(f"domains under {prefix!r} move faster than they can be searched")
-
-    def _cursor(self, domain: str, pool: str) -> Address | None:
-        # A hint for pickers: that of the home store will do.
-        last: Address | None = self._stores[0].cursor(domain, pool)  # type: ignore[attr-defined]
-        return last
 
     def know(self, store: Store) -> int:
         """Return the number by which an open store is known here from now on."""

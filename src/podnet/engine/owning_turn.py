@@ -30,7 +30,9 @@ class OwnedTurn(Turn):
         super().__init__(store, lane, node=node, now=now)
         self._owning = store
         self._looks: dict[int, str] = {}
-        for key in store.stirred(lane.prefix):
+        # What stands where a closed store was has none, and refuses whatever comes next.
+        stirred = getattr(store, "stirred", lambda _prefix: ())
+        for key in stirred(lane.prefix):
             lane.stir(block_index(key))
 
     def _usable(self, block: Block) -> bool:

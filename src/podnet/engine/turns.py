@@ -203,6 +203,7 @@ class Turn:
     def _allocate(self, request: Allocation) -> bool:
         """Return False where only another turn can tell."""
         plan = request.plan
+        request.lease, request.new = None, False  # what an earlier turn gave was lost
         self._look(plan)
         lease = self._find(plan, request.owner)
         if lease is not None:

@@ -7,14 +7,17 @@ The files are generated from ``podnet.manifests.resources`` and ``podnet.manifes
 from __future__ import annotations
 
 FILES = ("ipblocks.yaml", "roles.yaml")
-"""The files, in the order to apply them in."""
+"""The files that the ``kubernetes:`` store needs, in the order to apply them in."""
+
+WHEREABOUTS = ("whereabouts.yaml",)
+"""The file that the ``whereabouts:`` store needs; its account is in ``roles.yaml``."""
 
 
 def render(names: tuple[str, ...] = FILES) -> str:
     """Return the manifests as one stream of YAML documents, for ``kubectl apply -f -``.
 
     Args:
-        names: which of ``FILES``; all if not given.
+        names: which files; ``FILES`` if not given.
     """
     from importlib.resources import files
 

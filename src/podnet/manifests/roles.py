@@ -18,6 +18,40 @@ def node_rules() -> list[dict[str, Any]]:
     return [{"apiGroups": [GROUP], "resources": [PLURAL], "verbs": list(NODE_VERBS)}]
 
 
+def claim_rules() -> list[dict[str, Any]]:
+    """Return the rules of who serves IPAMClaims: reads them, and tells addresses in them."""
+    group = ["k8s.cni.cncf.io"]
+    return [
+        {"apiGroups": group, "resources": ["ipamclaims"], "verbs": ["get"]},
+        {"apiGroups": group, "resources": ["ipamclaims/status"], "verbs": ["patch"]},
+    ]
+
+
+def whereabouts_rules() -> list[dict[str, Any]]:
+    """Return the rules of the store in whereabouts' own objects."""
+    group = ["whereabouts.cni.cncf.io"]
+    return [
+        {
+            "apiGroups": group,
+            "resources": ["ippools"],
+            "verbs": ["get", "list", "create", "patch", "delete"],
+        },
+        {
+            "apiGroups": group,
+            "resources": ["overlappingrangeipreservations"],
+            "verbs": ["get", "list", "create", "delete"],
+        },
+        {"apiGroups": group, "resources": ["nodeslicepools"], "verbs": ["get"]},
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "verbs": ["get", "create", "update"],
+        },
+        # Whether the pod of a reservation that is in the way still exists.
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
+    ]
+
+
 def viewer_rules() -> list[dict[str, Any]]:
     """Return the rules of who may look at blocks."""
     return [{"apiGroups": [GROUP], "resources": [PLURAL], "verbs": ["get", "list", "watch"]}]
@@ -34,20 +68,29 @@ def roles() -> list[dict[str, Any]]:
             "kind": "ServiceAccount",
             "metadata": {"name": ACCOUNT, "namespace": NAMESPACE},
         },
-        _role("podnet-node", node_rules()),
+        _role("podnet-node", [*node_rules(), *claim_rules()]),
         viewer,
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "podnet-node"},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "podnet-node",
-            },
-            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
-        },
+        _binding("podnet-node"),
     ]
+
+
+def whereabouts_roles() -> list[dict[str, Any]]:
+    """Return the manifests of role and binding for clusters with whereabouts' objects."""
+    return [_role("podnet-whereabouts", whereabouts_rules()), _binding("podnet-whereabouts")]
+
+
+def _binding(role: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": role},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": role,
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
+    }
 
 
 def _role(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:

@@ -61,6 +61,15 @@ class DirectorySource:
         ]
         return self._only(found, f"network {namespace}/{name}")
 
+    def definitions(self) -> tuple[tuple[str, str], ...]:
+        """Return namespaces and names of all network definitions, in the order of files.
+
+        Raises:
+            IOFailureError: a path cannot be read.
+        """
+        found = (place for _, manifests in self._whole() for place in manifests.definitions)
+        return tuple(dict.fromkeys(found))
+
     def claim(self, namespace: str, name: str) -> bytes | None:
         """Return the IPAMClaim as JSON, or None if there is none.
 

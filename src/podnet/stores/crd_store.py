@@ -9,9 +9,7 @@ write leaves a random id in an annotation, with those of the last seven before i
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from podnet.cluster import resource
@@ -25,9 +23,10 @@ from podnet.cluster.answers import (
 )
 from podnet.errors import StoreError
 from podnet.manifests.resources import GROUP, KIND, PLURAL, VERSION
-from podnet.stores import crd_names, crd_object, crd_owners
-from podnet.stores.crd_mirror import Mirror
+from podnet.stores import crd_names, crd_object
+from podnet.stores.crd_memory import Memory
 from podnet.stores.crd_object import Known, Next, Writes
+from podnet.stores.crd_seeking import Seeking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,59 +38,6 @@ if TYPE_CHECKING:
     from podnet.stores.crd_form import Document
 
 BLOCKS = resource.custom(GROUP, VERSION, PLURAL, KIND, namespaced=False)
-
-FEW_BLOCKS = 16
-"""Up to this many blocks of a domain are listed at every ``seek``."""
-
-_SEEKS_BEFORE_MIRROR = 3
-_LEASES_KEPT = 1 << 14
-"""Leases of remembered blocks, about 1 KB each; 32 full blocks."""
-
-_NOTHING: _Told = ("", "", None)
-_LASTING = ("claim:", "reserved:")
-
-_Told = tuple[str, str, bytes | None]
-"""Of one object: its version, its block's key, and its owners' marks if they can be relied on."""
-
-
-class _Memory:
-    """What one process knows; a forked one starts with nothing, its parent's locks included."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.lock = threading.Lock()
-        self.blocks: OrderedDict[str, Known] = OrderedDict()
-        self.leases = 0
-        self.seeks = 0
-        self.mirror: Mirror | None = None
-        self.told: dict[str, dict[str, _Told]] = {}
-
-    def recall(self, key: str) -> Known | None:
-        """Return the version of a block that was read or written last."""
-        with self.lock:
-            known = self.blocks.get(key)
-            if known is not None:
-                self.blocks.move_to_end(key)
-            return known
-
-    def keep(self, known: Known) -> None:
-        """Remember a version; what was not used longest is forgotten when it gets too much."""
-        with self.lock:
-            self._drop(known.key)
-            self.blocks[known.key] = known
-            self.leases += len(known.kept)
-            while self.leases > _LEASES_KEPT and len(self.blocks) > 1:
-                self._drop(next(iter(self.blocks)))
-
-    def forget(self, key: str) -> None:
-        """Forget a block."""
-        with self.lock:
-            self._drop(key)
-
-    def _drop(self, key: str) -> None:
-        known = self.blocks.pop(key, None)
-        if known is not None:
-            self.leases -= len(known.kept)
 
 
 class CrdStore:
@@ -111,7 +57,7 @@ class CrdStore:
         self._cluster = cluster
         self._blocks = blocks
         self._timeout = timeout
-        self._memory = _Memory()
+        self._memory = self._new_memory()
 
     def load(self, key: str) -> tuple[Block, str] | None:
         """Return the block and its version, or None where there is none.
@@ -150,7 +96,7 @@ class CrdStore:
         """
         found = []
         for row in self._cluster.table(self._blocks, labels=crd_names.selector(prefix)):
-            key = str(row.get("Key"))
+            key = str(row.get("Key") or "")
             if crd_names.object_name(key) != row.get("Name"):
                 raise crd_object.damaged(str(row.get("Name")), f"spec.key: {key!r} is not its key")
             if key.startswith(prefix):
@@ -168,34 +114,22 @@ class CrdStore:
         Raises:
             StoreError: see ``load``.
         """
-        wanted = crd_owners.marks(owner)
-        own = self._own
-        mirror = own.mirror
-        lasting = owner.container_id.startswith(_LASTING)
-        mirrored = mirror is not None and not lasting and mirror.current
-        if mirror is not None and mirrored and mirror.count(prefix) > FEW_BLOCKS:
-            return mirror.seek(prefix, wanted)
-        found = self._told(own, crd_names.selector(prefix))
-        own.seeks += 1
-        if mirror is None and own.seeks > _SEEKS_BEFORE_MIRROR and len(found) > FEW_BLOCKS:
-            self._mirror(own)
-        return sorted(
-            key
-            for _, key, marks in found
-            if key.startswith(prefix) and (marks is None or crd_owners.has(marks, wanted))
-        )
+        return self._own.seeking.seek(prefix, owner)
 
     def close(self) -> None:
         """Close the connection and end the mirror."""
-        if self._memory.pid == os.getpid() and self._memory.mirror is not None:
-            self._memory.mirror.close()
+        if self._memory.pid == os.getpid():
+            self._memory.seeking.close()
         self._cluster.close()
 
     @property
-    def _own(self) -> _Memory:
+    def _own(self) -> Memory:
         if self._memory.pid != os.getpid():
-            self._memory = _Memory()
+            self._memory = self._new_memory()
         return self._memory
+
+    def _new_memory(self) -> Memory:
+        return Memory(Seeking(self._cluster, self._blocks))
 
     def _read(self, key: str) -> Known | None:
         """Return the block as it is now."""
@@ -240,7 +174,7 @@ class CrdStore:
             return False
         known = planned.wrote(meta)
         self._own.keep(known)
-        self._tell(name, known)
+        self._own.seeking.wrote(name, known)
         return True
 
     def _sent(
@@ -327,69 +261,9 @@ class CrdStore:
             raise _unknown(name, error) from None
         return found is not None and found["metadata"].get("uid") == uid
 
-    def _tell(self, name: str, known: Known) -> None:
-        own = self._own
-        marks = b"".join(one.marks for one in known.kept.values())
-        if own.mirror is not None:
-            own.mirror.wrote(name, known.key, known.version, marks)
-        for selector in ("", crd_names.selector(known.key)):
-            # A thread that lists just now may put an older version in its place: it is not used.
-            told = own.told.get(selector)
-            if told is not None:
-                told[name] = (known.version, known.key, marks)
-
-    def _listed(self, selector: str = "") -> tuple[list[Document], str]:
-        found = self._cluster.list_all(self._blocks, labels=selector, meta_only=True)
-        return [one["metadata"] for one in found.items], found.version
-
-    def _told(self, own: _Memory, selector: str) -> list[_Told]:
-        """Return what the metadata of the blocks selected tells, as it is now.
-
-        What is known of the very versions that a table of names and versions shows is not read.
-        """
-        known = own.told.get(selector)
-        if known:
-            rows = self._cluster.table(self._blocks, labels=selector)
-            names = [(str(row.get("Name")), str(row.get("Version"))) for row in rows]
-            if all(known.get(name, _NOTHING)[0] == version for name, version in names):
-                return [known[name] for name, _ in names]
-        found = {
-            str(meta["name"]): (
-                str(meta.get("resourceVersion")),
-                _key_of(meta),
-                crd_owners.read(meta),
-            )
-            for meta in self._listed(selector)[0]
-        }
-        if len(found) <= FEW_BLOCKS:
-            own.told[selector] = found
-        else:
-            own.told.pop(selector, None)
-        return list(found.values())
-
-    def _mirror(self, own: _Memory) -> None:
-        with own.lock:
-            if own.mirror is not None:
-                return
-            own.mirror = Mirror(
-                self._listed,
-                lambda version: self._cluster.watch(self._blocks, version, meta_only=True),
-                _key_of,
-            )
-        own.mirror.begin()
-
 
 def _is_at(meta: Document, known: Known) -> bool:
     return (meta.get("resourceVersion"), meta.get("uid")) == (known.version, known.uid)
-
-
-def _key_of(meta: Document) -> str:
-    name = str(meta.get("name"))
-    key = (meta.get("annotations") or {}).get(crd_object.KEY, "")
-    if crd_names.object_name(key) != name:
-        what = f"metadata.annotations[{crd_object.KEY}]: {key!r} is not its key"
-        raise crd_object.damaged(name, what)
-    return str(key)
 
 
 def _unknown(name: str, error: StoreError) -> UnknownOutcomeError:

@@ -79,8 +79,6 @@ blocks = Table(
     Column("sequence", _Whole, nullable=False, comment="number of the last grant"),
     Column("holder", _Text, nullable=False, comment="node that alone grants from it; or empty"),
     Column("recalled", Boolean, nullable=False, comment="the holder is asked to give it back"),
-    # Every swap changes the row; the page needs room for its next version.
-    postgresql_with={"fillfactor": "50"},
 )
 
 addresses = Table(
@@ -138,10 +136,16 @@ _SINCE = {
     "sqlite": f"CASE WHEN {_IN_RANGE} THEN datetime(since, 'unixepoch') END",
     "postgresql": f"CASE WHEN {_IN_RANGE} THEN to_timestamp(since) END",
 }
-for _dialect, _since in _SINCE.items():
-    # SQLAlchemy annotates DDL's use, not its making.
-    _view = DDL(_VIEW.format(since=_since))  # type: ignore[no-untyped-call]
-    event.listen(metadata, "after_create", _view.execute_if(dialect=_dialect))
+# Every swap changes a block's row; its page needs room for the next version of it.
+_FILL = "ALTER TABLE podnet_blocks SET (fillfactor = 50)"
+for _dialect, _statements in (
+    ("sqlite", (_VIEW.format(since=_SINCE["sqlite"]),)),
+    ("postgresql", (_VIEW.format(since=_SINCE["postgresql"]), _FILL)),
+):
+    for _statement in _statements:
+        # SQLAlchemy annotates DDL's use, not its making.
+        _ddl = DDL(_statement)  # type: ignore[no-untyped-call]
+        event.listen(metadata, "after_create", _ddl.execute_if(dialect=_dialect))
 
 
 FIND_VERSION = select(func.max(schema.c.version))

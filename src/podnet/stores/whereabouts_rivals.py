@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MEND_EVERY = 600.0
 """Seconds between two looks for reservations that are missing or left over."""
 
-_MEND_MOST = 2.0
+_MEND_MOST = 1.0
 """Seconds that such a look may take of somebody's ADD; the next one goes on."""
 
 

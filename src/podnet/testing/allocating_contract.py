@@ -31,10 +31,11 @@ class AllocatingContract(StoreGround):
     def test_threads_allocate_as_if_one_after_the_other(self) -> None:
         """No address is held twice, none refused while one is free, none lost."""
         with self.opened() as store:
-            ipam = Ipam(store, node="node", attempts=5000)
+            # Threads of one ride together, and the two compete.
+            ipams = [Ipam(store, node=f"node-{n}", attempts=5000) for n in range(2)]
             histories = in_threads(
                 self.threads,
-                lambda n: work(ipam, f"thread-{n}", pools=POOLS, steps=15),
+                lambda n: work(ipams[n % 2], f"thread-{n}", pools=POOLS, steps=15),
                 shaking="podnet",
             )
             check_ipam(itertools.chain(*histories), _ADDRESSES)

@@ -94,6 +94,11 @@ class StoreGround:
             pytest.skip(f"the store does not claim: {capability}")
 
 
+def package_of(store: Store) -> str:
+    """Return the package that the store's code is in."""
+    return type(store).__module__.partition(".")[0]
+
+
 def version_of(store: Store, key: str) -> str | None:
     """Return the version at a key; None where nothing is."""
     entry = store.load(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 from podnet.engine.leases import Ipam
 from podnet.errors import AddressUnavailableError, PoolExhaustedError, StoreError
@@ -14,6 +14,7 @@ from podnet.model.addresses import Address
 from podnet.model.lease import Owner
 from podnet.model.pool import Pool
 from podnet.testing.faults import BEATEN, FINE, LOST, REFUSED, FaultyStore
+from podnet.testing.machines import rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +51,8 @@ _MAY_HAND_OUT = {
     "vast": ["10.0.3.254", "10.0.3.255", "10.0.4.0", "10.0.4.1"],
 }
 _FAULTS = st.lists(st.sampled_from([FINE, FINE, FINE, REFUSED, LOST, BEATEN]), max_size=6)
-_POOLS = st.sampled_from(POOLS)
+_POOLS = st.sampled_from([pool.name for pool in POOLS])
+_BY_NAME = {pool.name: pool for pool in POOLS}
 _PODS, _CLAIMS = range(6), range(6, 8)
 _NUMBERS = st.integers(0, 7)
 
@@ -134,9 +136,10 @@ class IpamMachine(RuleBasedStateMachine):
         self.former.append(self.model.pop(key))
         self.freed[key] = self.now
 
-    @rule(pool=_POOLS, number=_NUMBERS, handle=st.integers(0, 1))
-    def allocate(self, pool: Pool, number: int, handle: int) -> None:
+    @rule(name=_POOLS, number=_NUMBERS, handle=st.integers(0, 1))
+    def allocate(self, name: str, number: int, handle: int) -> None:
         """The pod's own address again, else the lowest free one, else a clear refusal."""
+        pool = _BY_NAME[name]
         owner, held, free = self._owner(number), None, self._free(pool)
         held = self._held(pool, owner)
         self.now += 1
@@ -162,9 +165,10 @@ class IpamMachine(RuleBasedStateMachine):
         assert lease.length == pool.network.length
         self._adopt(pool, lease)
 
-    @rule(pool=_POOLS, number=_NUMBERS, choice=st.integers(0, 9), handle=st.integers(0, 1))
-    def allocate_requested(self, pool: Pool, number: int, choice: int, handle: int) -> None:
+    @rule(name=_POOLS, number=_NUMBERS, choice=st.integers(0, 9), handle=st.integers(0, 1))
+    def allocate_requested(self, name: str, number: int, choice: int, handle: int) -> None:
         """The requested address if it is free and may be handed out, else a refusal."""
+        pool = _BY_NAME[name]
         owner = self._owner(number)
         near = Address(pool.network.version, pool.network.first + choice)
         may = [*_MAY_HAND_OUT[pool.name], str(near)]
@@ -190,9 +194,10 @@ class IpamMachine(RuleBasedStateMachine):
         if number in _PODS:
             self.containers[number] += 1
 
-    @rule(pool=_POOLS, number=_NUMBERS, handle=st.integers(0, 1), hint=st.booleans())
-    def release(self, pool: Pool, number: int, handle: int, *, hint: bool) -> None:
+    @rule(name=_POOLS, number=_NUMBERS, handle=st.integers(0, 1), hint=st.booleans())
+    def release(self, name: str, number: int, handle: int, *, hint: bool) -> None:
         """Exactly the owner's leases of the pool come back, twice makes no difference."""
+        pool = _BY_NAME[name]
         owner = self._owner(number)
         mine = {
             key: lease
@@ -234,9 +239,10 @@ class IpamMachine(RuleBasedStateMachine):
         for key in gone:
             self._give_up(key)
 
-    @rule(pool=_POOLS, numbers=st.permutations(range(6)), handle=st.integers(0, 1))
-    def meet(self, pool: Pool, numbers: list[int], handle: int) -> None:
+    @rule(name=_POOLS, numbers=st.permutations(range(6)), handle=st.integers(0, 1))
+    def meet(self, name: str, numbers: list[int], handle: int) -> None:
         """Another node allocates between this one's look and its swap: both get their own."""
+        pool = _BY_NAME[name]
         first, second = self._owner(numbers[0]), self._owner(numbers[1])
         if self._held(pool, first) or self._held(pool, second) or len(self._free(pool)) < 2:
             return
@@ -248,9 +254,10 @@ class IpamMachine(RuleBasedStateMachine):
         self._adopt(pool, mine)
         self._adopt(pool, met[0])
 
-    @rule(pool=_POOLS, number=_NUMBERS, faults=_FAULTS, release=st.booleans())
-    def act_with_faults(self, pool: Pool, number: int, faults: list[str], *, release: bool) -> None:
+    @rule(name=_POOLS, number=_NUMBERS, faults=_FAULTS, release=st.booleans())
+    def act_with_faults(self, name: str, number: int, faults: list[str], *, release: bool) -> None:
         """The store fails here and there: whatever is told, nothing is held twice or for nobody."""
+        pool = _BY_NAME[name]
         owner = self._owner(number)
         before = dict(self.model)
         self.store.plan(faults)

@@ -56,9 +56,14 @@ class Op:
     mine: set[str] = field(factory=set)
     unsure: bool = False
 
+    @property
+    def about(self) -> Owner | None:
+        """Whose addresses it is about, if one owner's."""
+        return self.lease.owner if self.lease else self.owner
+
     def __str__(self) -> str:
-        about = self.owner or self.lease or ""
-        return f"{self.node}: {self.what} {self.pool.name if self.pool else ''} {about}"
+        pool = self.pool.name if self.pool else ""
+        return f"{self.node}: {self.what} {pool} {self.lease or self.owner or ''}"
 
 
 @define(eq=False)
@@ -133,6 +138,14 @@ class Ledger:
             return (place_of(lease), lease.sequence) == (place_of(op.lease), op.lease.sequence)
         return False
 
+    def overdue(self) -> list[Lease]:
+        """Return grants that were told and are over, of addresses that are held anew."""
+        return [
+            lease
+            for lease in self.told
+            if (held := self._truth.get(place_of(lease))) and held.sequence != lease.sequence
+        ]
+
     def forget(self, pod: tuple[str, str]) -> None:
         """A pod is gone, and nobody says so to any node."""
         self.holdings = {key: held for key, held in self.holdings.items() if key[1] != pod}
@@ -180,7 +193,7 @@ class Ledger:
                 continue
             pods = {pod_of(lease.owner) for lease in (old, new) if lease is not None}
             for op in self.under_way:
-                op.unsure = op.unsure or op.owner is None or pod_of(op.owner) in pods
+                op.unsure = op.unsure or op.about is None or pod_of(op.about) in pods
             for key, holding in list(self.holdings.items()):
                 asked = any(self._may_have_freed(op, holding) for op in causes)
                 if place_of(holding.lease) == place and asked:
@@ -190,9 +203,7 @@ class Ledger:
         lease = holding.lease
         if op.what == "sweep":
             return lease.owner.key not in op.spared and lease.node == op.node
-        if op.owner is not None:
-            return pod_of(op.owner) == pod_of(lease.owner)
-        return op.lease is not None and pod_of(op.lease.owner) == pod_of(lease.owner)
+        return op.about is not None and pod_of(op.about) == pod_of(lease.owner)
 
     def _check_sequences(self) -> None:
         for place, lease in self._truth.items():

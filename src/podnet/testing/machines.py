@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, settings, stateful
+from hypothesis import seed as seeded
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, invariant, run_state_machine_as_test
 
 from podnet.model.addresses import Address
 from podnet.model.block import BLOCK_BITS, Block, block_key
@@ -28,6 +26,7 @@ def run_machine(
     *,
     examples: int = 100,
     steps: int = 40,
+    seed: int | None = None,
     **options: Any,
 ) -> None:
     """Run a machine until it has passed or shrunk a failure.
@@ -36,18 +35,43 @@ def run_machine(
         factory: makes the machine anew for each run.
         examples: how many runs.
         steps: calls in each run.
+        seed: the same one makes the same runs; different ones each time if not given.
         options: further Hypothesis settings.
     """
+
+    def make() -> RuleBasedStateMachine:
+        return factory()
+
     run_state_machine_as_test(
-        factory,  # type: ignore[arg-type] # any factory will do, and ours takes the store
+        make if seed is None else seeded(seed)(make),  # type: ignore[arg-type] # any factory will do
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
+            report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
             **options,
         ),
     )
+
+
+STEPS: Counter[str] = Counter()
+"""How many steps each machine of this process has made."""
+
+
+def rule(**strategies: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Hypothesis' rule, counted in ``STEPS``."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def counted(self: RuleBasedStateMachine, **values: Any) -> None:
+            STEPS[type(self).__name__] += 1
+            function(self, **values)
+
+        ruled: Callable[..., None] = stateful.rule(**strategies)(counted)  # type: ignore[no-untyped-call]
+        return ruled
+
+    return decorate
 
 
 _PLACES = (("a", 4, 1), ("a", 4, 2), ("a", 6, 1), ("a-b", 4, 1), ("b", 4, 1))
@@ -66,34 +90,43 @@ def is_of(holder: Owner, owner: Owner) -> bool:
     )
 
 
-@st.composite
-def _contents(draw: st.DrawFn) -> Block:
-    """One of a few blocks, so that successors have much in common, as they have in use."""
-    domain, version, index = draw(st.sampled_from(_PLACES))
-    held = draw(st.dictionaries(st.sampled_from([0, 1, 300, 511]), st.integers(0, 7), max_size=3))
+@functools.cache
+def _content(place: int, number: int) -> Block:
+    """Return one of a few blocks of a place: successors have much in common, as they have in use.
+
+    Args:
+        place: which place.
+        number: from 0 to 511; what is in the block.
+    """
+    domain, version, index = _PLACES[place]
+    first = index << BLOCK_BITS
+    held = [offset for n, offset in enumerate((0, 1, 300, 511)) if number >> n & 1]
     leases = {
         offset: Lease(
             domain=domain,
             pool="p",
-            ip=Address(version, (index << BLOCK_BITS) + offset),
+            ip=Address(version, first + offset),
             length=24,
-            owner=_OWNERS[number % 4],
-            sequence=number,
-            claim="ns/kept" if number > 5 else "",
+            owner=_OWNERS[(n + number // 16) % len(_OWNERS)],
+            sequence=n + number % 5,
+            claim="ns/kept" if number % 7 == 6 else "",
         )
-        for offset, number in held.items()
+        for n, offset in enumerate(held)
     }
-    freed = draw(st.sampled_from([{}, {2: 5.0}, {2: 6.0}, {2: 5.0, 3: 5.5}]))
     return Block(
         domain=domain,
         version=version,
         index=index,
         leases=leases,
-        sequence=draw(st.integers(8, 11)),
-        freed=freed,
-        holder=draw(st.sampled_from(["", "", "node-0", "node-1"])),
-        recalled=draw(st.booleans()),
+        sequence=8 + number % 3,
+        freed=({}, {2: 5.0}, {2: 6.0}, {2: 5.0, 3: 5.5})[number // 16 % 4],
+        holder=("", "", "node-0", "node-1")[number // 64 % 4],
+        recalled=number >= 256,
     )
+
+
+_PLACE = st.integers(0, len(_PLACES) - 1)
+_CONTENT = st.integers(0, 511)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -112,10 +145,10 @@ class StoreMachine(RuleBasedStateMachine):
     def _version(self, key: str) -> str | None:
         return self.model[key][1] if key in self.model else None
 
-    @rule(block=_contents())
-    def put(self, block: Block) -> None:
+    @rule(place=_PLACE, content=_CONTENT)
+    def put(self, place: int, content: int) -> None:
         """Swap with the right expectation: it wins, with a version never seen before."""
-        key = block.key
+        key, block = _KEYS[place], _content(place, content)
         assert self.store.swap(key, block, self._version(key)) is True
         entry = self.store.load(key)
         assert entry is not None
@@ -124,18 +157,20 @@ class StoreMachine(RuleBasedStateMachine):
         self.stale.setdefault(key, []).append(entry[1])
         self.model[key] = entry
 
-    @rule(block=_contents(), number=st.integers(0, 9), delete=st.booleans())
-    def put_stale(self, block: Block, number: int, *, delete: bool) -> None:
+    @rule(place=_PLACE, content=_CONTENT, number=st.integers(0, 9), delete=st.booleans())
+    def put_stale(self, place: int, content: int, number: int, *, delete: bool) -> None:
         """Swap with a version of before, or None where a block is: it loses."""
-        key, current = block.key, self._version(block.key)
+        key, block = _KEYS[place], _content(place, content)
+        current = self._version(key)
         old = [version for version in (None, *self.stale.get(key, ())) if version != current]
         if old:
             new = None if delete else block
             assert self.store.swap(key, new, old[number % len(old)]) is False
 
-    @rule(key=st.sampled_from(_KEYS))
-    def delete(self, key: str) -> None:
+    @rule(place=_PLACE)
+    def delete(self, place: int) -> None:
         """Delete with the right expectation: it wins, also where nothing is."""
+        key = _KEYS[place]
         assert self.store.swap(key, None, self._version(key)) is True
         self.model.pop(key, None)
 

@@ -13,6 +13,7 @@ from podnet.testing.ground_contract import (
     contract_block,
     contract_key,
     loaded,
+    package_of,
     put,
     version_of,
 )
@@ -40,7 +41,9 @@ class SharingContract(StoreGround):
     def test_threads_lose_no_update(self) -> None:
         """Each win adds one, and nothing else does."""
         with self.opened() as store:
-            won = in_threads(self.threads, lambda _: _count_up(store, 20))
+            won = in_threads(
+                self.threads, lambda _: _count_up(store, 20), shaking=package_of(store)
+            )
             assert won == [20] * self.threads
             assert loaded(store, KEY)[0].sequence == 20 * self.threads
 
@@ -50,7 +53,7 @@ class SharingContract(StoreGround):
             histories = in_threads(
                 self.threads,
                 lambda n: work(store, f"thread-{n}", keys=KEYS, steps=30),
-                shaking=type(store).__module__.partition(".")[0],
+                shaking=package_of(store),
             )
             check_store(itertools.chain(*histories))
 

@@ -77,7 +77,12 @@ ODD_KEYS = (
 )
 KEY = contract_key(0)
 NEVER = contract_key(1)
-_QUICK = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+_QUICK = settings(
+    max_examples=50,
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 class StoreContract(SeekContract, SharingContract, AllocatingContract):

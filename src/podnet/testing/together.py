@@ -95,6 +95,8 @@ def in_processes(count: int, action: Callable[[int], T]) -> list[T | None]:
         What each returned, by its number; None for one that ended its process itself.
     """
     children = []
+    # They begin when the last of them is there: then this pipe is closed.
+    wait, begin = os.pipe()
     for number in range(count):
         out, into = os.pipe()
         with warnings.catch_warnings():
@@ -102,11 +104,15 @@ def in_processes(count: int, action: Callable[[int], T]) -> list[T | None]:
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
+            os.close(begin)
             os.close(out)
+            os.read(wait, 1)
             _be_child(action, number, into)
         # Before the next fork: a copy in another child would keep the pipe open.
         os.close(into)
         children.append((pid, out))
+    os.close(begin)
+    os.close(wait)
     answers = []
     for _, out in children:
         with open(out, "rb") as file:

@@ -333,7 +333,7 @@ class TestCredentials:
 
         def ask():
             cluster.get(CONFIGS, "a", "default")
-            sessions.add(id(cluster._session()))
+            sessions.add(id(cluster._line._session()))
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:

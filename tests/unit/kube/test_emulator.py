@@ -424,6 +424,18 @@ class TestDeletion:
         assert ask.merge(f"{PATH}/a", {"metadata": {"finalizers": None}})[0] == 200
         assert ask("GET", f"{PATH}/a")[0] == 404
 
+    def test_objects_go_with_their_namespace(self, ask, kube):
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "red"}}
+        kube.create(namespace)
+        path = PATH.replace("default", "red")
+        made(ask)
+        assert ask("POST", path, widget())[0] == 201
+        assert ask("DELETE", "/api/v1/namespaces/red")[0] == 200
+        assert ask("POST", path, widget())[0] == 404
+        kube.create(namespace)
+        assert ask("GET", path)[1]["items"] == []
+        assert ask("GET", f"{PATH}/a")[0] == 200
+
     def test_collections_are_deleted_by_selector(self, ask):
         for name in ("a", "b"):
             document = widget(name)

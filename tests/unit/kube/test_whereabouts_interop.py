@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import threading
@@ -9,6 +10,7 @@ import time
 
 import pytest
 from whereabouts_model import (
+    STATUS,
     Api,
     Conf,
     IPPool,
@@ -245,3 +247,121 @@ def test_they_share_pools(kube, kubeconfig, api, pools, overlapping):
         worker.close()
     for lease in kube.objects("leases.coordination.k8s.io"):
         assert not lease["spec"]["holderIdentity"]
+
+
+# --- the nightly reconciler
+
+
+def start_pod(kube, pod, ips):
+    status = [{"name": "net", "interface": "net1", "ips": ips}]
+    kube.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": pod,
+                "namespace": "ns",
+                "annotations": {STATUS: json.dumps(status)},
+            },
+        }
+    )
+
+
+@pytest.fixture
+def days(kubeconfig, monkeypatch):
+    """Handles of podnet, each for a later time, with a moment's patience for dead holders."""
+    opened = []
+
+    def open_at(seconds):
+        store = WhereaboutsStore(Cluster(kubeconfig), clock=lambda: time.time() + seconds)
+        opened.append(Ipam(store, node="node-1"))
+        return opened[-1]
+
+    yield open_at
+    for ipam in opened:
+        ipam.close()
+
+
+@pytest.mark.parametrize("cidr", ["10.0.0.0/24", "fd00::/64"])
+def test_nights_of_a_named_network(kube, api, days, cidr):
+    """Each night whereabouts deletes the reservations of living pods; nobody's address is lost."""
+    kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}})
+    pool = pool_of(cidr, network_name="red")
+    conf, plugin = conf_of(pool, network_name="red"), Whereabouts(api, QUICK)
+    truth = {}
+    for night in range(3):
+        ipam = days(night * 86400)
+        for n in range(4):
+            pod = f"p{night}-{n}"
+            if n % 2:
+                (ip,) = plugin.add(conf, f"c-{pod}", f"ns/{pod}", "net1")
+            else:
+                owner = Owner(f"c-{pod}", "net1", "ns", pod, f"uid-{pod}")
+                ip = str(ipam.allocate(pool, owner, network="net").ip)
+            assert ip not in truth.values()
+            truth[pod] = ip
+            start_pod(kube, pod, [ip])
+        if night:
+            # Yesterday's were gone until podnet's first ADD of today.
+            assert len(reserved(kube)) == len(truth)
+        reconcile(api, pause=0)
+        assert reserved(kube) == {}
+        assert {str(lease.ip) for lease in ipam.leases(pool)} == set(truth.values())
+
+
+def test_a_night_with_dead_pods(kube, api, days):
+    """Of both, what belongs to living pods stays, and the rest goes; claims stay."""
+    kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}})
+    ipam, plugin = days(0), Whereabouts(api, QUICK)
+    pool, conf = WIDE, conf_of(WIDE)
+    ips = {}
+    for n in range(6):
+        if n % 2:
+            (ips[n],) = plugin.add(conf, f"c{n}", f"ns/p{n}", "net1")
+        else:
+            owner = Owner(f"c{n}", "net1", "ns", f"p{n}", f"uid-{n}")
+            ips[n] = str(ipam.allocate(pool, owner).ip)
+        if n < 4:
+            start_pod(kube, f"p{n}", [ips[n]])
+    claimed = Owner("claim:ns/db", "net1", "ns")
+    ips["claim"] = str(ipam.allocate(pool, claimed, claim="ns/db").ip)
+    reconcile(api, pause=0)
+    left = {ips[n] for n in (0, 1, 2, 3, "claim")}
+    assert {str(lease.ip) for lease in ipam.leases(pool)} == left
+    assert set(reserved(kube)) == left - {ips["claim"]}
+    # Addresses of the dead are free for both, at once.
+    assert plugin.add(conf, "c7", "ns/p7", "net1") == [ips[4]]
+    later = days(601)
+    assert str(later.allocate(pool, Owner("c8", "net1", "ns", "p8")).ip) == ips[5]
+    assert ips["claim"] in reserved(kube)
+    assert [str(lease.ip) for lease in later.release(claimed, pool=pool)] == [ips["claim"]]
+
+
+def test_whereabouts_is_not_wedged_by_what_podnet_left(kube, api, days):
+    """A pod that podnet served is served by whereabouts next, and the other way round."""
+    ipam, plugin = days(0), Whereabouts(api, QUICK)
+    web = Owner("c1", "net1", "ns", "web-0", "uid-1")
+    first = str(ipam.allocate(WIDE, web).ip)
+    # The StatefulSet's next pod, of the same name, on a node with whereabouts.
+    assert plugin.add(conf_of(WIDE), "c2", "ns/web-0", "net1") == [first]
+    assert ipam.release(web, pool=WIDE) == ()
+    # podnet on the node of that very container, after whereabouts was replaced.
+    taken = ipam.allocate(WIDE, Owner("c2", "net1", "ns", "web-0", "uid-2"), network="net")
+    assert str(taken.ip) == first
+    assert [str(lease.ip) for lease in ipam.release(taken.owner, pool=WIDE)] == [first]
+    assert reserved(kube) == {}
+
+
+def test_a_wedge_of_whereabouts_own_is_undone(kube, api, days):
+    """wb-seq-015, and issue 409: the other pod is gone for good."""
+    kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ns"}})
+    plugin = Whereabouts(api, QUICK)
+    (ip,) = plugin.add(conf_of(WIDE), "c1", "ns/p", "net1")
+    (one,) = kube.objects(RESERVATIONS)
+    one["spec"]["podref"] = "ns/q"
+    kube.replace(one)
+    wedged = Whereabouts(api, Timing(retry=0.02, request=0.3))
+    with pytest.raises(WhereaboutsError):
+        wedged.add(conf_of(WIDE), "c2", "ns/p", "net1")
+    assert days(0)._store.mend(WIDE.domain)
+    assert plugin.add(conf_of(WIDE), "c2", "ns/p", "net1") == [ip]

@@ -263,7 +263,7 @@ class Whereabouts:
         self.api("GET", self.api.path("ippools"))  # "connectivity check"
         found, dummies, skip, error = [], [], False, None
         for one in conf.ranges:
-            ip = None
+            ip = reserve = None
             for _ in range(RETRIES):
                 elector.renew()
                 if time.monotonic() > ends:
@@ -281,6 +281,7 @@ class Whereabouts:
                             dummies.append(Reservation(ip, dummy=True))
                             continue
                         skip = skip or other is not None
+                        reserve = ip
                 else:
                     mine = [
                         each
@@ -289,7 +290,7 @@ class Whereabouts:
                     ]
                     if not mine:
                         return []  # later ranges leak
-                    ip = mine[0].ip
+                    reserve = mine[0].ip
                     reserved.remove(mine[0])
                 try:
                     pool.update([each for each in reserved if not each.dummy])
@@ -304,7 +305,9 @@ class Whereabouts:
             if conf.overlapping and not skip:
                 # Its outcome replaces that of the update.
                 error = None
-                self._reserve(mode, ip, podref, ifname, conf.network_name)
+                if reserve is None:
+                    raise WhereaboutsError('metadata.name: Invalid value: "<nil>"')
+                self._reserve(mode, reserve, podref, ifname, conf.network_name)
             found.append(str(ip))
         if error is not None:
             raise error

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
+import podnet
 from podnet.engine import registry
 from podnet.engine.house import House
 from podnet.engine.ipam_delegate import ipam_type
@@ -12,6 +14,7 @@ from podnet.engine.verbs import perform
 from podnet.errors import (
     AddressUnavailableError,
     CheckFailedError,
+    DelegateError,
     InvalidConfigError,
     IOFailureError,
     NotAvailableError,
@@ -346,6 +349,7 @@ class TestGc:
         self.strange = {f"10.8.0.{n}" for n in range(3)}
 
     def left(self, site):
+        assert self.strange <= site.files().keys(), "what cannot be understood stays"
         return {name for name in site.files() if name not in self.strange}
 
     def test_frees_what_no_attachment_holds(self, site):
@@ -353,7 +357,6 @@ class TestGc:
         site.gc("ours-live", "theirs-live", "old-live")
         assert self.left(site) == {"10.1.2.2", "10.7.0.0", "10.7.0.2"}
         assert site.files("other") == before
-        assert (site.data / "net/10.8.0.1").exists(), "what cannot be understood stays"
 
     def test_where_podnet_is_the_runtime_frees_only_podnet_s(self, site):
         """Others' attachments are not podnet's to judge: its list tells only of its own."""
@@ -433,6 +436,62 @@ def test_a_built_in_goes_before_the_executable():
     assert registry.role_of("dhcp") == ""
     assert registry.open_store("host-local:/x").folder == "/x"
     assert absolute_store("host-local:x") == f"host-local:{os.getcwd()}/x"
+
+
+class TestUnderANode:
+    """podnet as the runtime: its records say where the leases are."""
+
+    def manifest(self, data, **ipam):
+        config = {
+            "cniVersion": "1.0.0",
+            "type": "macvlan",
+            "master": "eth1",
+            "ipam": {"type": "host-local", "dataDir": str(data), "ranges": DUAL, **ipam},
+        }
+        return {
+            "apiVersion": "k8s.cni.cncf.io/v1",
+            "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": "lan"},
+            "spec": {"config": json.dumps(config)},
+        }
+
+    @pytest.fixture
+    def node(self, tmp_path):
+        kernel = FakeKernel()
+        kernel.add_link(kernel.node, "eth1", mtu=1500, up=True)
+        for name in "ab":
+            kernel.add_sandbox(f"/ns/{name}")
+        self.networks = tmp_path / "lan.json"
+        self.networks.write_text(json.dumps(self.manifest(tmp_path / "data")))
+        with podnet.Node(
+            state_dir=str(tmp_path / "state"), networks=self.networks, kernel=kernel
+        ) as node:
+            yield node
+
+    def test_attach_check_and_detach(self, node, tmp_path):
+        (attached,) = node.attach("/ns/a", "lan", container_id="c1").networks
+        assert attached.ips == ("10.1.2.2/29", "2001:db8::2/125")
+        node.check("/ns/a")
+        (tmp_path / "data/lan/2001:db8::2").unlink()
+        with pytest.raises(DelegateError, match="holds no address of range set 1"):
+            node.check("/ns/a")
+        # The definition may have changed since, and gone.
+        self.networks.write_text(json.dumps(self.manifest(tmp_path / "elsewhere")))
+        (second,) = node.attach("/ns/b", "lan", container_id="c2").networks
+        assert second.ips == attached.ips
+        self.networks.write_text("[]")
+        node.detach("/ns/a")
+        node.detach("/ns/b")
+        for each in ("data", "elsewhere"):
+            assert list((tmp_path / each / "lan").glob("10.*")) == []
+
+    def test_gc_spares_the_leases_of_other_programs(self, node, tmp_path):
+        node.attach("/ns/a", "lan", container_id="dead")
+        node.attach("/ns/b", "lan", container_id="live")
+        (tmp_path / "data/lan/10.1.2.6").write_bytes(b"multus-1\r\nnet1")
+        node.gc([("live", "eth0")])
+        names = {each.name for each in (tmp_path / "data/lan").glob("10.*")}
+        assert names == {"10.1.2.3", "10.1.2.6"}
 
 
 class TestDhcp:

@@ -45,6 +45,11 @@ EXAMPLES = int(os.environ.get("PODNET_TEST_EXAMPLES", "150"))
 WIDE = Pool("wide", "10.0.0.0/16", first="10.0.1.254", last="10.0.2.1", domain="lan")
 SMALL = Pool("small", "10.0.8.0/30", domain="lan", edges="all")
 POOLS = {pool.name: pool for pool in (WIDE, SMALL)}
+# The same, for those whose ranges lie apart in the same blocks.
+OTHERS = {
+    "wide": Pool("wide", "10.0.0.0/16", first="10.0.2.2", last="10.0.2.4", domain="lan"),
+    "small": Pool("small", "10.0.8.4/30", domain="lan", edges="all"),
+}
 SIDES = ("old", "new")
 FAULTS = st.sampled_from([FINE] * 12 + [*FATES])
 
@@ -104,25 +109,28 @@ class MoveMachine(RuleBasedStateMachine):
             self.tasks.remove(task)
             task.finish(task)
 
-    def may_use(self, side):
+    def may_use(self, side, pod):
         """Nodes are set to the new store when a move has begun, and not before."""
         mark = load_mark(self.raw["new"], "lan")[0]
-        return side == "old" or self.merge or mark.kind is not Kind.HOME or self.moved_once()
+        return side == "old" or mark.kind is not Kind.HOME or self.moved_once()
 
     def moved_once(self):
         return load_mark(self.raw["old"], "lan")[0].kind is not Kind.HOME
+
+    def pool(self, pod, name):
+        return POOLS[name]
 
     # What pods do.
 
     @rule(pod=st.integers(0, 5), pool=st.sampled_from(list(POOLS)), side=st.sampled_from(SIDES))
     def allocate(self, pod, pool, side):
         place = pod, pool
-        if place in self.busy or not self.may_use(side):
+        if place in self.busy or not self.may_use(side, pod):
             return
         self.busy.add(place)
         self.start(
             f"allocate {place} via {side}",
-            lambda: self.ipam(side).allocate(POOLS[pool], owner_of(pod), network="net"),
+            lambda: self.ipam(side).allocate(self.pool(pod, pool), owner_of(pod), network="net"),
             lambda task: self.allocated(place, task),
         )
 
@@ -147,13 +155,13 @@ class MoveMachine(RuleBasedStateMachine):
     @rule(pod=st.integers(0, 5), pool=st.sampled_from(list(POOLS)), side=st.sampled_from(SIDES))
     def release(self, pod, pool, side):
         place = pod, pool
-        if place in self.busy or not self.may_use(side):
+        if place in self.busy or not self.may_use(side, pod):
             return
         self.busy.add(place)
         had = self.held.pop(place, None)
         self.start(
             f"release {place} via {side}",
-            lambda: self.ipam(side).release(owner_of(pod), pool=POOLS[pool]),
+            lambda: self.ipam(side).release(owner_of(pod), pool=self.pool(pod, pool)),
             lambda task: self.released(place, had, task),
         )
 
@@ -287,8 +295,23 @@ class MoveMachine(RuleBasedStateMachine):
         assert not left, f"came back: {left}"
         for place, ip in self.held.items():
             for side in SIDES:
-                again = self.ipam(side, gated=False).allocate(POOLS[place[1]], owner_of(place[0]))
+                pool = self.pool(*place)
+                again = self.ipam(side, gated=False).allocate(pool, owner_of(place[0]))
                 assert str(again.ip) == ip
+
+
+class JoinMachine(MoveMachine):
+    """Two stores that were in use apart become one; nobody uses the new one for pods of the old."""
+
+    merge = True
+    back = False
+
+    def may_use(self, side, pod):
+        done = load_mark(self.raw["old"], "lan")[0].kind is Kind.DONE
+        return done or side == SIDES[pod % 2]
+
+    def pool(self, pod, name):
+        return OTHERS[name] if pod % 2 else POOLS[name]
 
 
 class Bare:
@@ -313,3 +336,7 @@ def test_nothing_is_lost_or_given_twice():
 
 def test_nothing_is_lost_or_given_twice_in_stores_without_seek():
     run_machine(BareMoveMachine, examples=EXAMPLES // 3, steps=60)
+
+
+def test_nothing_is_lost_where_domains_are_joined():
+    run_machine(JoinMachine, examples=EXAMPLES, steps=60)

@@ -1,4 +1,4 @@
-"""Several nodes that hold blocks, in the simulation of ``podnet.testing.nodes_machine``.
+"""Several nodes that hold blocks, in the simulation of ``podnet.testing``.
 
 Besides what may happen to plain nodes: pods served by short-lived processes beside the resident
 one, nodes that die for good and are reclaimed, and nodes that come back with their own store kept
@@ -7,41 +7,40 @@ or lost.
 
 from __future__ import annotations
 
+from attrs import evolve
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from podnet.engine.owning import Manner, Owning
 from podnet.engine.owning_ipam import OwnedIpam
-from podnet.model.lease import Owner
 from podnet.model.pool import Pool
 from podnet.stores.memory import MemoryStore
-from podnet.testing.ledger import Op
-from podnet.testing.nodes_machine import MAY, NodesMachine
-from podnet.testing.sites import FINE, Site
+from podnet.testing.ledger import Op, pod_of
+from podnet.testing.nodes_machine import NodesMachine
+from podnet.testing.simulation import Pod, Simulation, World
+from podnet.testing.sites import Site
 
-# The second pool shares a block with the first, in the other mode.
-POOLS = (
-    Pool(
+MANNER = Manner(publish_every=20.0, look_every=0.2, idle_after=300.0, trust=3600.0, scarce_for=5.0)
+_NODE = st.integers(0, 2)
+_LAST = 1000
+
+
+def border(mode, **options):
+    return Pool(
         "border",
         "10.0.0.0/22",
         first="10.0.1.254",
         last="10.0.2.0",
         domain="nodes",
-        mode="owned",
-    ),
-    Pool(
-        "beyond",
-        "10.0.0.0/12",
-        first="10.0.2.0",
-        last="10.0.2.1",
-        domain="nodes",
-        mode="owned",
-    ),
-)
-MIXED = (POOLS[0], Pool("beyond", "10.0.0.0/12", first="10.0.2.0", last="10.0.2.1", domain="nodes"))
-MANNER = Manner(publish_every=20.0, look_every=0.2, idle_after=300.0, trust=3600.0, scarce_for=5.0)
-_NODES = st.sampled_from([0, 0, 0, 1, 1, 2])
-_PODS = st.integers(0, 2)
+        mode=mode,
+        **options,
+    )
+
+
+def beyond(mode):
+    return Pool(
+        "beyond", "10.0.0.0/12", first="10.0.2.0", last="10.0.2.1", domain="nodes", mode=mode
+    )
 
 
 def make_ipam(site, *, resident=True):
@@ -69,99 +68,40 @@ def true_leases(shared, local):
     for key in shared.keys(""):
         block = shared.load(key)[0]
         leases = dict(block.leases)
-        mine = local[block.holder].load(key) if block.holder in local else None
+        own = local.get(block.holder)
+        mine = own.load(key) if own is not None else None
         if mine is not None and mine[0].holder and mine[0].sequence >= block.sequence:
             leases = {
                 offset: lease
                 for offset, lease in mine[0].leases.items()
                 if lease.sequence > block.sequence or offset in block.leases
             }
-        yield from leases.values()
+        # What a dead node told of its pods before it lost the rest is no truth any more.
+        lost = {name for name, store in local.items() if store is None}
+        yield from (lease for lease in leases.values() if lease.node not in lost)
 
 
-class OwnedMachine(NodesMachine):
-    pools = POOLS
-    may = MAY
+WORLD = World(
+    pools=(border("owned"), beyond("owned")),
+    may={"border": ("10.0.1.254", "10.0.1.255", "10.0.2.0"), "beyond": ("10.0.2.0", "10.0.2.1")},
+    make=make_ipam,
+    leases=true_leases,
+)
+# One pool owned, the other shared, and both have an address of one block.
+MIXED = evolve(WORLD, pools=(border("owned", cool_down=50.0), beyond("shared")))
 
-    def __init__(self, opened=MemoryStore, make=make_ipam):
-        super().__init__(opened, make, true_leases)
+
+class OwnedSimulation(Simulation):
+    """A simulation of nodes that may die for good."""
+
+    def __init__(self, world):
+        super().__init__(world)
         self.down = set()
 
-    # What may happen
-
-    @rule(node=_NODES, pod=_PODS, pool=st.integers(0, 1), release=st.booleans())
-    def short_lived(self, node, pod, pool, *, release):
+    def short_lived(self, pod, pool, *, release):
         """A process of its own serves one call of a pod, through the node's own store."""
-        machine, owner = self._pod(node, pod)
-        asked = self.pools[pool]
-        site = self._site(machine)
-
-        def call(_node):
-            ipam = make_ipam(site, resident=False)
-            try:
-                if release:
-                    return ipam.release(owner, pool=asked)
-                return ipam.allocate(asked, owner, network="net")
-            finally:
-                ipam.close()
-
-        what = "release" if release else "allocate"
-        self._start(machine, Op(what=what, node=machine.name, pool=asked, owner=owner), call)
-
-    @rule(node=_NODES, by=st.integers(1, 2), lost=st.booleans())
-    def reclaim(self, node, by, *, lost):
-        """A node is dead, its pods with it; another one is told so, and takes its blocks."""
-        dead = self._machines[node]
-        other = self._machines[(node + by) % len(self.nodes)]
-        if self.down & {dead.name, other.name} or self._ticks(other):
-            return
-        self._crash(dead)
-        for pod in range(self.pods):
-            owner = self._owner(dead, pod, 0)
-            self.ledger.forget((owner.pod_uid, owner.ifname))
-        if lost:
-            dead.local.inner = self._local[dead.name] = MemoryStore()
-        self.down.add(dead.name)
-        self._reclaim(other, dead)
-
-    def _reclaim(self, other, dead):
-        def call(node):
-            node.reclaim(dead.name)
-            self.down.discard(dead.name)
-
-        self._background(other, call)
-
-    @rule(node=_NODES)
-    def publish(self, node):
-        self._background(self._machines[node], lambda node: node.publish())
-
-    @rule(node=_NODES)
-    def drain(self, node):
-        self._background(self._machines[node], lambda node: node.drain())
-
-    @rule(node=_NODES)
-    def go_away(self, node):
-        """A node's process comes to a good end."""
-        machine = self._machines[node]
-
-        def call(node):
-            node.close()
-            machine.node = None
-
-        if not machine.running:
-            self._background(machine, call)
-
-    # How it is done
-
-    def _ticks(self, machine):
-        return any(op.what == "tick" for op in machine.running.values())
-
-    def _background(self, machine, call):
-        if not self._ticks(machine):
-            self._start(machine, Op(what="tick", node=machine.name), call)
-
-    def _site(self, machine):
-        return Site(
+        machine, owner = pod.machine, pod.owner()
+        site = Site(
             name=machine.name,
             shared=machine.shared,
             local=machine.local,
@@ -169,36 +109,80 @@ class OwnedMachine(NodesMachine):
             sleep=self._sleep,
         )
 
-    def _start(self, machine, op, call):
-        if machine.name not in self.down:
-            super()._start(machine, op, call)
+        def call(_node):
+            ipam = make_ipam(site, resident=False)
+            try:
+                if release:
+                    return ipam.release(owner, pool=pool)
+                return ipam.allocate(pool, owner, network="net")
+            finally:
+                ipam.close()
 
-    def _tick(self, machine):
-        if machine.name not in self.down:
-            super()._tick(machine)
+        what = "release" if release else "allocate"
+        return self._start(machine, Op(what=what, node=machine.name, pool=pool, owner=owner), call)
+
+    def die(self, dead, other, *, lost):
+        """A node dies, its pods with it; another one is told so, and takes its blocks."""
+        if self.down & {dead.name, other.name} or len(other.asked) < len(other.running):
+            return
+        self.crash(dead)
+        for pod in self.pods:
+            if pod.machine is dead:
+                self.ledger.forget(pod_of(pod.owner()))
+        if lost:
+            dead.local.inner = MemoryStore()
+            self._local[dead.name] = None
+        self.down.add(dead.name)
+        self._reclaim(other, dead)
+
+    def _reclaim(self, other, dead):
+        def call(node):
+            node.reclaim(dead.name)
+            self._local[dead.name] = dead.local.inner
+            self.down.discard(dead.name)
+
+        self.background(other, call)
+
+    def leave(self, machine):
+        """A node's process comes to a good end."""
+
+        def call(node):
+            node.close()
+            machine.node = None
+
+        if not machine.running:
+            self.background(machine, call)
+
+    def background(self, machine, call):
+        if len(machine.asked) == len(machine.running):
+            self._start(machine, Op(what="tick", node=machine.name), call)
+
+    def _start(self, machine, op, call):
+        return None if machine.name in self.down else super()._start(machine, op, call)
+
+    def tick(self, machine):
+        return None if machine.name in self.down else super().tick(machine)
 
     def finish(self):
-        for stray, causes in self.strays:
-            stray.arrive()
-            self._observe(causes)
-        self.strays.clear()
-        self._settle()
-        for machine in self._machines:
+        while self.strays:
+            self.arrive(0)
+        self.settle()
+        for machine in self.machines:
             while machine.name in self.down:
-                other = next(each for each in self._machines if each.name not in self.down)
+                other = next(each for each in self.machines if each.name not in self.down)
                 self._reclaim(other, machine)
-                self._settle()
+                self.settle()
         self._quiet()
-        for machine in self._machines:
-            for pod in range(self.pods):
-                for container in range(machine.containers[pod] + 1):
-                    self._release_at_last(machine, self._owner(machine, pod, container))
-        left = list(self._leases(self.store, self._local))
+        for pod in self.pods:
+            for container in range(pod.container + 1):
+                pod.container = container
+                self._release_at_last(pod)
+        left = list(self.world.leases(self.store, self._local))
         assert not left, f"all was given back, and there still is {left}"
-        self._use_up()
-        for number in range(len(self.may["border"]) + 1):
-            owner = Owner(f"last-{number}", "eth0", "", "", f"last-{number}")
-            self._release_at_last(self._machines[0], owner)
+        pool = self.world.pools[0]
+        self._use_up(pool)
+        for number in range(len(self.world.may[pool.name])):
+            self._release_at_last(Pod(self.machines[0], _LAST + number))
         self.now += MANNER.idle_after + MANNER.publish_every
         self._tick_all()
         self._tick_all()
@@ -209,12 +193,16 @@ class OwnedMachine(NodesMachine):
         for name, local in self._local.items():
             assert list(local.keys("")) == [], f"{name} still has records"
 
+    def _release_at_last(self, pod):
+        self.release(pod)
+        self.settle()
+
     def _quiet(self):
         """All that is held is told, once there was time to tell it."""
         for _ in range(2):
             self.now += MANNER.publish_every
             self._tick_all()
-        held = {(x.domain, str(x.ip)): x for x in self._leases(self.store, self._local)}
+        held = {(x.domain, str(x.ip)): x for x in self.world.leases(self.store, self._local)}
         told = {}
         for key in self.store.keys(""):
             block = self.store.load(key)[0]
@@ -222,38 +210,59 @@ class OwnedMachine(NodesMachine):
         assert told == held, "what is told is not what is held"
 
     def _tick_all(self):
-        for machine in self._machines:
-            self._tick(machine)
-            self._settle()
+        for machine in self.machines:
+            self.tick(machine)
+            self.settle()
 
-    def _use_up(self):
-        """One node can have every address, whoever holds the blocks."""
-        pool, machine = self.pools[0], self._machines[0]
-        for number in range(len(self.may[pool.name]) + 1):
-            owner = Owner(f"last-{number}", "eth0", "", "", f"last-{number}")
-            op = Op(what="allocate", node=machine.name, pool=pool, owner=owner)
-            self._start(
-                machine,
-                op,
-                lambda node, owner=owner: node.allocate(pool, owner, network="net"),
-            )
+    def _use_up(self, pool):
+        """One node can have every address, whoever holds the blocks, if all answer."""
+        machine = self.machines[0]
+        for number in range(len(self.world.may[pool.name])):
+            self.allocate(Pod(machine, _LAST + number), pool)
             self._run_with_ticks(machine)
-        held = {str(x.lease.ip) for x in self.ledger.holdings.values()}
-        assert held == set(self.may[pool.name]), f"only {sorted(held)} could be had again"
+        held = {str(each.lease.ip) for each in self.ledger.holdings.values()}
+        assert held == set(self.world.may[pool.name]), f"only {sorted(held)} could be had again"
 
     def _run_with_ticks(self, machine):
         for turn in range(20_000):
             if not machine.running:
                 return
             if turn % 20 == 19:
-                for each in self._machines:
-                    self._tick(each)
-            tasks = self._runnable()
-            self._go(*tasks[turn % len(tasks)], FINE)
+                for each in self.machines:
+                    self.tick(each)
+            self.go(self.runnable[turn % len(self.runnable)])
         raise AssertionError("it never comes to an end")
 
 
-class MixedMachine(OwnedMachine):
-    """The second pool is shared."""
+class OwnedMachine(NodesMachine):
+    world = WORLD
 
-    pools = MIXED
+    def __init__(self, **changes):
+        RuleBasedStateMachine.__init__(self)
+        self.sim = OwnedSimulation(evolve(self.world, **changes))
+
+    @rule(who=st.integers(0, 11), pool=st.integers(0, 1), release=st.booleans())
+    def short_lived(self, who, pool, *, release):
+        asked = self._pool(pool)
+        pod = self._one(who, lambda pod: self._holds(pod, asked) is release)
+        self.sim.short_lived(pod, asked, release=release)
+
+    @rule(node=_NODE, by=st.integers(1, 2), lost=st.booleans())
+    def die(self, node, by, *, lost):
+        self.sim.die(self._machine(node), self._machine(node + by), lost=lost)
+
+    @rule(node=_NODE)
+    def publish(self, node):
+        self.sim.background(self._machine(node), lambda node: node.publish())
+
+    @rule(node=_NODE)
+    def drain(self, node):
+        self.sim.background(self._machine(node), lambda node: node.drain())
+
+    @rule(node=_NODE)
+    def leave(self, node):
+        self.sim.leave(self._machine(node))
+
+
+class MixedMachine(OwnedMachine):
+    world = MIXED

@@ -535,8 +535,8 @@ class TestWeather:
             assert store.seek("storage/", lease(0).owner) == [KEY]
         assert store.swap(block(0, index=INDEX + 19).key, None, version) is True
         assert store.keys("") == [block(0, index=INDEX + n).key for n in range(19)]
-        assert store._own.mirror is not None, "the watch's right is needed, too"
-        assert store._own.mirror.wait(5)
+        assert store._own.seeking.mirror is not None, "the watch's right is needed, too"
+        assert store._own.seeking.mirror.wait(5)
         store.close()
 
     def test_a_role_that_lacks_a_right_is_told(self, kube, tmp_path):

@@ -58,7 +58,7 @@ def stores(kube, tmp_path):
         put(two, held(n, owner(f"c{n}")))
     for _ in range(4):
         one.seek(PREFIX, owner("c0"))
-    assert one._own.mirror.wait(5)
+    assert one._own.seeking.mirror.wait(5)
     kube.forget()
     yield one, two
     one.close()
@@ -82,7 +82,7 @@ def test_own_swaps_are_seen_at_once(stores, kube):
     put(one, held(30, owner("mine-too")))
     assert one.seek(PREFIX, owner("mine-too")) == [held(30).key]
     kube.stall_watches(stalled=False)
-    until(lambda: not one._own.mirror._written)
+    until(lambda: not one._own.seeking.mirror._written)
     assert one.seek(PREFIX, owner("mine")) == [held(3).key]
     put(one, held(3, owner("c3")))
     until(lambda: one.seek(PREFIX, owner("mine")) == [])
@@ -118,7 +118,7 @@ def test_watches_that_end_are_begun_again(stores, kube, how):
     kube.end_watches(gone=how == "gone", cut=how in ("cut", "compacted"))
     put(two, held(3, owner("theirs")))
     until(lambda: one.seek(PREFIX, owner("theirs")) == [held(3).key])
-    assert one._own.mirror.wait(5)
+    assert one._own.seeking.mirror.wait(5)
     kube.forget()
     assert one.seek(PREFIX, owner("theirs")) == [held(3).key]
     assert kube.count("list") == 0
@@ -128,13 +128,13 @@ def test_what_was_deleted_while_there_was_no_watch_is_forgotten(stores, kube):
     one, two = stores
     kube.fail(Drop(False), verb="watch", times=3)
     kube.end_watches(cut=True)
-    until(lambda: not one._own.mirror.current)
+    until(lambda: not one._own.seeking.mirror.current)
     assert two.swap(held(3).key, None, two.load(held(3).key)[1]) is True
     kube.compact()
     assert one.seek(PREFIX, owner("c3")) == [], "it lists while there is no watch"
-    until(lambda: one._own.mirror.current)
+    until(lambda: one._own.seeking.mirror.current)
     assert one.seek(PREFIX, owner("c3")) == []
-    assert one._own.mirror.count(PREFIX) == 19
+    assert one._own.seeking.mirror.count(PREFIX) == 19
 
 
 def test_owners_that_last_are_listed(stores, kube):
@@ -149,7 +149,7 @@ def test_owners_that_last_are_listed(stores, kube):
 def test_other_domains_are_kept_apart(stores):
     one, two = stores
     put(two, held(1, owner("c1"), domain="other"))
-    until(lambda: one._own.mirror.count("other/") == 1)
+    until(lambda: one._own.seeking.mirror.count("other/") == 1)
     assert one.seek(PREFIX, owner("c1")) == [held(1).key]
     assert one.seek("other/4/", owner("c1")) == ["other/4/000001"]
     assert one.seek("", owner("c1")) == ["other/4/000001", held(1).key]
@@ -173,7 +173,7 @@ def test_forked_processes_list_for_themselves(stores):
 
     def child(_):
         assert one.seek(PREFIX, owner("theirs")) == [held(3).key]
-        assert one._own.mirror is None
+        assert one._own.seeking.mirror is None
 
     in_processes(2, child)
 
@@ -187,7 +187,7 @@ def test_closing_ends_it(kube, tmp_path):
         put(store, held(n, owner(f"c{n}")))
     for _ in range(4):
         store.seek(PREFIX, owner("c0"))
-    assert store._own.mirror.wait(5)
+    assert store._own.seeking.mirror.wait(5)
     store.close()
     threads = [t for t in threading.enumerate() if t.name == "podnet-ipblocks"]
     for thread in threads:

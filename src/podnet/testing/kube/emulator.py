@@ -17,17 +17,15 @@ garbage collection by owner references, conversion between versions, CEL rules, 
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
-from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
-
-from attrs import frozen
 
 from podnet.testing.kube import foreign, kinds, replies
 from podnet.testing.kube.api import WRITING_VERBS, Api
+from podnet.testing.kube.counting import Counting, Logged
 from podnet.testing.kube.faults import Drop, Fault, Faults, Refuse, Rule, Slow, Throttle
+from podnet.testing.kube.kubeconfig import write_kubeconfig
 from podnet.testing.kube.reading import Reading, Streams
 from podnet.testing.kube.requests import Reply, Request, Target
 from podnet.testing.kube.storage import Storage, encode
@@ -43,34 +41,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Drop", "Emulator", "Logged", "Refuse", "Slow", "Throttle"]
 
-_LOGGED = 100_000
 _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
-@frozen
-class Logged:
-    """One request that was answered, or left unanswered on purpose (code 0).
-
-    Attributes:
-        verb: such as ``patch``; ``discover`` for discovery and health.
-        resource: plural with its group; empty for discovery.
-        namespace: empty for objects of the cluster and all namespaces.
-        name: of the object; empty for collections.
-        code: HTTP status.
-        sent: bytes of the request's body.
-        received: bytes of the answer's body; 0 for a watch.
-    """
-
-    verb: str
-    resource: str
-    namespace: str
-    name: str
-    code: int
-    sent: int
-    received: int
-
-
-class Emulator:
+class Emulator(Counting):
     """An API server on 127.0.0.1; a context manager. All methods may be called by any thread."""
 
     def __init__(
@@ -99,6 +73,7 @@ class Emulator:
             tls: serve HTTPS.
             seed: of the random numbers of faults with a chance.
         """
+        super().__init__()
         self.write_latency = write_latency
         self.read_latency = read_latency
         self._storage = Storage(history=history)
@@ -106,9 +81,6 @@ class Emulator:
         self._reading = Reading(self._storage, self._streams)
         self._api = Api(self._reading, Writing(self._storage))
         self._faults = Faults(seed)
-        self._log: deque[Logged] = deque(maxlen=_LOGGED)
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._counting = threading.Lock()
         for kind in kinds.builtin():
             self._api.register(kind)
         for manifest in (*foreign.DEFINITIONS, *definitions):
@@ -161,28 +133,9 @@ class Emulator:
             namespace: of the context.
             token_file: file to read the bearer token from instead.
         """
-        path = os.path.join(path, "kubeconfig") if os.path.isdir(path) else path
-        user = {"token": token} if token else {"tokenFile": token_file} if token_file else {}
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "emulator",
-            "clusters": [{"name": "emulator", "cluster": {"server": self.url}}],
-            "users": [{"name": "emulator", "user": user}],
-            "contexts": [
-                {
-                    "name": "emulator",
-                    "context": {
-                        "cluster": "emulator",
-                        "user": "emulator",
-                        "namespace": namespace,
-                    },
-                }
-            ],
-        }
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2)  # JSON is YAML
-        return path
+        return write_kubeconfig(
+            self.url, path, token=token, namespace=namespace, token_file=token_file
+        )
 
     # --- objects, past HTTP, latency, tokens and faults
 
@@ -321,33 +274,6 @@ class Emulator:
         """Have reads at ``resourceVersion=0`` show what is there now, until thawed."""
         self._storage.freeze(frozen=frozen)
 
-    # --- what was asked
-
-    @property
-    def writes(self) -> int:
-        """Number of writing requests, whether they succeeded or not."""
-        with self._counting:
-            return sum(n for (verb, _), n in self._counts.items() if verb in WRITING_VERBS)
-
-    def count(self, verb: str = "", resource: str = "") -> int:
-        """Return how many requests of a verb and resource there were; empty means any."""
-        with self._counting:
-            return sum(
-                n
-                for (each, about), n in self._counts.items()
-                if verb in ("", each) and resource in ("", about, about.partition(".")[0])
-            )
-
-    def log(self) -> list[Logged]:
-        """Return the last requests, oldest first."""
-        return list(self._log)
-
-    def forget(self) -> None:
-        """Set counters and log to nothing."""
-        with self._counting:
-            self._counts.clear()
-            self._log.clear()
-
     # --- one request
 
     def _answer(self, request: Request) -> Reply:
@@ -364,7 +290,7 @@ class Emulator:
                 reply = Reply(refusal.code, body, refusal.headers)
             return reply
         finally:
-            self._note(verb, target, request, reply)
+            self.note(verb, target, request, reply)
 
     def _carry_out(self, verb: str, target: Target | None, request: Request) -> Reply:
         resource = target.kind.resource if target else ""
@@ -390,17 +316,3 @@ class Emulator:
         if isinstance(fault, Drop):
             raise Hangup(reply if fault.partial else None)
         return reply
-
-    def _note(self, verb: str, target: Target | None, request: Request, reply: Reply) -> None:
-        entry = Logged(
-            verb,
-            target.kind.resource if target else "",
-            (target.namespace or "") if target else "",
-            target.name if target else "",
-            reply.code,
-            len(request.body),
-            len(reply.body),
-        )
-        with self._counting:
-            self._counts[verb, entry.resource] += 1
-            self._log.append(entry)

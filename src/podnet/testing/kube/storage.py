@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -179,6 +179,18 @@ class Storage:
         self.version = last.version
         self._tell(found, Event(DELETED, last, old))
         return last
+
+    def clear(self, namespace: str) -> None:
+        """Delete what is in a namespace, as it goes with it; finalizers are not waited for."""
+        for found in self._collections.values():
+            for key in [key for key in found.order if key[0] == namespace]:
+                old = found.objects.pop(key)
+                found.order.remove(key)
+                self.version += 1
+                meta = {**json.loads(old.meta), "resourceVersion": str(self.version)}
+                raw = encode({**json.loads(old.raw), "metadata": meta})
+                last = evolve(old, version=self.version, raw=raw, meta=encode(meta))
+                self._tell(found, Event(DELETED, last, old))
 
     def _tell(self, found: _Collection, event: Event) -> None:
         found.events.append(event)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from podnet.testing.kube import naming, ownership, patches, replies
+from podnet.testing.kube import ownership, patches, replies, rules
 from podnet.testing.kube.requests import Form, Reply
 from podnet.testing.kube.storage import OBJECT_MOST
 
@@ -45,8 +44,8 @@ class Writing:
     def create(self, target: Target, request: Request) -> Reply:
         """POST."""
         kind, document = target.kind, request.json()
-        _must_be(kind, document)
-        meta = _meta(document)
+        rules.must_be(kind, document)
+        meta = rules.meta_of(document)
         if meta.get("resourceVersion"):
             raise replies.version_on_create()
         if not meta.get("name") and meta.get("generateName"):
@@ -64,7 +63,7 @@ class Writing:
         for name in _SET_BY_SERVER:
             meta.pop(name, None)
         meta["uid"] = str(uuid.uuid4())
-        meta["creationTimestamp"] = _now()
+        meta["creationTimestamp"] = rules.now()
         if kind.custom or "spec" in document:
             meta["generation"] = 1
         if kind.namespaced:
@@ -74,7 +73,7 @@ class Writing:
         new = {**document, "metadata": meta}
         if kind.status:
             new.pop("status", None)
-        new = self._checked(kind, new, None, request)
+        new = rules.checked(kind, new, None, request)
         if self._storage.find(kind.resource, meta.get("namespace", ""), meta["name"]) is not None:
             raise replies.already_exists(kind.resource, meta["name"])
         return self._store(target, request, new, 201)
@@ -95,8 +94,8 @@ class Writing:
     def update(self, target: Target, request: Request) -> Reply:
         """PUT."""
         kind, document = target.kind, request.json()
-        _must_be(kind, document)
-        meta = _meta(document)
+        rules.must_be(kind, document)
+        meta = rules.meta_of(document)
         if meta.get("name") != target.name:
             raise replies.bad_request(
                 f"the name of the object ({meta.get('name')}) does not match the name on the URL "
@@ -107,7 +106,9 @@ class Writing:
             old = self._existing(target)
             current = self._storage.document(old)
             if meta.get("uid") not in (None, "", current["metadata"]["uid"]):
-                raise replies.conflict(kind.resource, target.name, _uids(meta["uid"], current))
+                raise replies.conflict(
+                    kind.resource, target.name, rules.other_uid(meta["uid"], current)
+                )
             if not meta.get("resourceVersion") and kind.custom:
                 text = "Invalid value: 0x0: must be specified for an update"
                 mistake = ("FieldValueInvalid", text, "metadata.resourceVersion")
@@ -136,16 +137,16 @@ class Writing:
             current = self._storage.document(old)
             apply = patches.merge if media == MERGE_PATCH else patches.json_patch
             new = apply(current, change)
-            _must_be(kind, new)
-            return self._replace(target, request, old, {**new, "metadata": _meta(new)})
+            rules.must_be(kind, new)
+            return self._replace(target, request, old, {**new, "metadata": rules.meta_of(new)})
 
     def _apply(self, target: Target, request: Request) -> Reply:
         if "fieldManager" not in request.query:
             mistake = "fieldManager is required for apply patch"
             raise replies.bad_request(mistake)
-        kind, config = target.kind, _read_yaml(request)
-        _must_be(kind, config)
-        meta = _meta(config)
+        kind, config = target.kind, rules.read_yaml(request)
+        rules.must_be(kind, config)
+        meta = rules.meta_of(config)
         if meta.get("managedFields"):
             raise replies.bad_request("metadata.managedFields must be nil")
         meta.setdefault("name", target.name)
@@ -214,8 +215,8 @@ class Writing:
             if name in was:
                 meta[name] = was[name]
         meta["resourceVersion"] = was["resourceVersion"]
-        new = _limited(kind, target.sub, {**new, "metadata": meta}, current)
-        new = self._checked(kind, new, current, request)
+        new = rules.limited(kind, target.sub, {**new, "metadata": meta}, current)
+        new = rules.checked(kind, new, current, request)
         key = (kind.resource, old.namespace, old.name)
         if key in self._owned:
             if not apply:
@@ -223,11 +224,13 @@ class Writing:
                     current, new, kind.schema, self._owned[key], request.manager
                 )
             meta = {**new["metadata"]}
-            meta["managedFields"] = ownership.rendered(self._owned[key], kind.api_version, _now())
+            meta["managedFields"] = ownership.rendered(
+                self._owned[key], kind.api_version, rules.now()
+            )
             new["metadata"] = meta
-        if _same(new, current):
+        if rules.is_same(new, current):
             return Reply(200, Form(kind, request, self._storage).one(old))
-        if "generation" in was and _spec_of(kind, new) != _spec_of(kind, current):
+        if "generation" in was and rules.spec_of(kind, new) != rules.spec_of(kind, current):
             new["metadata"] = {**new["metadata"], "generation": was["generation"] + 1}
         if was.get("deletionTimestamp") and not new["metadata"].get("finalizers"):
             self._owned.pop(key, None)
@@ -258,7 +261,7 @@ class Writing:
         meta = current["metadata"]
         wanted = options.get("preconditions") or {}
         if wanted.get("uid") not in (None, meta["uid"]):
-            raise replies.conflict(kind.resource, old.name, _uids(wanted["uid"], current))
+            raise replies.conflict(kind.resource, old.name, rules.other_uid(wanted["uid"], current))
         if wanted.get("resourceVersion") not in (None, meta["resourceVersion"]):
             why = (
                 f"Precondition failed: ResourceVersion in precondition: "
@@ -269,7 +272,7 @@ class Writing:
         form = Form(kind, request, self._storage)
         if meta.get("finalizers"):
             if not meta.get("deletionTimestamp"):
-                more = {"deletionTimestamp": _now(), "deletionGracePeriodSeconds": 0}
+                more = {"deletionTimestamp": rules.now(), "deletionGracePeriodSeconds": 0}
                 if "generation" in meta:
                     more["generation"] = meta["generation"] + 1
                 stored, document = self._storage.make(
@@ -280,6 +283,8 @@ class Writing:
             return Reply(200, form.one(old))
         self._owned.pop((kind.resource, old.namespace, old.name), None)
         last = self._storage.remove(kind, old)
+        if kind.resource == "namespaces":
+            self._storage.clear(old.name)
         if kind.custom:
             details = {"name": old.name, "group": kind.group, "kind": kind.plural}
             status = {
@@ -300,42 +305,11 @@ class Writing:
             raise replies.not_found(target.kind.resource, target.name)
         return old
 
-    def _checked(
-        self, kind: Kind, new: dict[str, Any], old: dict[str, Any] | None, request: Request
-    ) -> dict[str, Any]:
-        """Return the object pruned and with defaults, or refuse it."""
-        meta, name = new["metadata"], new["metadata"].get("name") or ""
-        mistakes: list[Mistake] = []
-        if old is None:
-            if name:
-                mistakes += naming.name_mistakes(name, label=kind.labels)
-            else:
-                text = "Required value: name or generateName is required"
-                mistakes.append(("FieldValueRequired", text, "metadata.name"))
-        mistakes += naming.meta_mistakes(meta)
-        if kind.schema is not None:
-            dropped: list[str] = []
-            content = {k: v for k, v in new.items() if k not in ("apiVersion", "kind", "metadata")}
-            content = kind.schema.fill(kind.schema.prune(content, old, "", dropped))
-            if dropped and request.query.get("fieldValidation") == "Strict":
-                shown = ", ".join(f'unknown field "{path}"' for path in dropped)
-                raise replies.bad_request(f"strict decoding error: {shown}")
-            kind.schema.check(content, old, "", mistakes)
-            new = {
-                "apiVersion": new["apiVersion"],
-                "kind": new["kind"],
-                "metadata": meta,
-                **content,
-            }
-        if mistakes:
-            raise replies.invalid(kind.resource, kind.kind, name, mistakes)
-        return new
-
     def _store(self, target: Target, request: Request, new: dict[str, Any], code: int) -> Reply:
         kind = target.kind
         key = (kind.resource, new["metadata"].get("namespace", ""), new["metadata"]["name"])
         if code == 201 and key in self._owned:
-            owners = ownership.rendered(self._owned[key], kind.api_version, _now())
+            owners = ownership.rendered(self._owned[key], kind.api_version, rules.now())
             new = {**new, "metadata": {**new["metadata"], "managedFields": owners}}
         stored, document = self._storage.make(kind, new)
         if len(stored.raw) > OBJECT_MOST:
@@ -345,75 +319,5 @@ class Writing:
         return Reply(code, Form(kind, request, self._storage).one(stored))
 
 
-def _must_be(kind: Kind, document: Any) -> None:
-    if not isinstance(document, dict):
-        raise replies.bad_request("the body is no object")
-    for name, wanted in (("apiVersion", kind.api_version), ("kind", kind.kind)):
-        if document.get(name) != wanted:
-            raise replies.bad_request(
-                f"{name} in the data ({document.get(name) or ''}) does not match the expected "
-                f"{name} ({wanted})"
-            )
-
-
-def _meta(document: dict[str, Any]) -> dict[str, Any]:
-    meta = document.get("metadata")
-    if meta is not None and not isinstance(meta, dict):
-        raise replies.bad_request("metadata is no object")
-    return {name: value for name, value in (meta or {}).items() if value is not None}
-
-
-def _limited(kind: Kind, sub: str, new: dict[str, Any], current: dict[str, Any]) -> dict[str, Any]:
-    """Return the new state with what this resource must not change as it was."""
-    if not kind.status:
-        return new
-    if sub == "status":
-        kept = {**current, "metadata": new["metadata"]}
-        kept.pop("status", None)
-        return {**kept, "status": new["status"]} if "status" in new else kept
-    kept = {name: value for name, value in new.items() if name != "status"}
-    return {**kept, "status": current["status"]} if "status" in current else kept
-
-
-def _spec_of(kind: Kind, document: dict[str, Any]) -> dict[str, Any]:
-    """Return what counts for the generation: all but metadata, and status if it is apart."""
-    left_out = ("metadata", "status") if kind.status else ("metadata",)
-    return {name: value for name, value in document.items() if name not in left_out}
-
-
-def _same(new: dict[str, Any], old: dict[str, Any]) -> bool:
-    """Tell whether an update changes nothing: then the API server writes nothing."""
-    for name in new.keys() | old.keys():
-        if new.get(name) is old.get(name):
-            continue
-        one, two = new.get(name), old.get(name)
-        if name == "metadata":
-            one = {k: v for k, v in one.items() if k != "managedFields"}  # type: ignore[union-attr]
-            two = {k: v for k, v in two.items() if k != "managedFields"}  # type: ignore[union-attr]
-        if one != two:
-            return False
-    return True
-
-
 def _metas(what: set[ownership.Path]) -> set[ownership.Path]:
     return {path for path in what if path[0] == "f:metadata"}
-
-
-def _read_yaml(request: Request) -> Any:
-    if request.body.lstrip()[:1] == b"{":
-        return request.json()
-    import yaml
-
-    try:
-        return yaml.safe_load(request.body)
-    except yaml.YAMLError as error:
-        raise replies.bad_request(f"error decoding YAML: {error}") from error
-
-
-def _uids(wanted: str, current: dict[str, Any]) -> str:
-    have = current["metadata"]["uid"]
-    return f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {have}"
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

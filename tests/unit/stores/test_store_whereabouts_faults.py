@@ -1,0 +1,321 @@
+"""Replies that are lost, processes that are killed and others who are faster, beside whereabouts."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+from attrs import evolve
+
+from podnet.cluster.answers import UnknownOutcomeError
+from podnet.cluster.door import Cluster
+from podnet.engine.leases import Ipam
+from podnet.errors import PodnetError, StoreError
+from podnet.ipam.whereabouts import PoolRef
+from podnet.model.addresses import parse_prefix
+from podnet.model.block import BLOCK_BITS, Block, block_key
+from podnet.model.lease import Owner
+from podnet.model.pool import INNER, SHARED, Pool
+from podnet.stores import whereabouts_lease
+from podnet.stores.whereabouts_rivals import Rivals
+from podnet.stores.whereabouts_store import WhereaboutsStore
+from podnet.testing.kube.emulator import Drop, Emulator, Refuse, Throttle
+
+NAMESPACE = "kube-system"
+POOLS = "ippools.whereabouts.cni.cncf.io"
+RESERVATIONS = "overlappingrangeipreservations.whereabouts.cni.cncf.io"
+LEASE = "leases.coordination.k8s.io"
+WEB = Owner("c-web", "net1", "ns", "web", "uid-web")
+DB = Owner("c-db", "net1", "ns", "db", "uid-db")
+REF = PoolRef(network=parse_prefix("10.0.0.0/24"))
+POOL = Pool("10.0.0.0/24", "10.0.0.0/24", domain=REF.domain, edges=INNER, picker="lowest", mode=SHARED)
+NATIVE = Pool("native", "10.3.0.0/24", picker="lowest")
+KEY = block_key(REF.domain, 4, 0x0A000000 >> BLOCK_BITS)
+
+
+@pytest.fixture
+def kube():
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def kubeconfig(kube, tmp_path):
+    return kube.kubeconfig(str(tmp_path), namespace=NAMESPACE)
+
+
+@pytest.fixture
+def open_store(kubeconfig, monkeypatch):
+    # A killed holder is waited for.
+    monkeypatch.setattr(whereabouts_lease, "DURATION", 1)
+    monkeypatch.setattr(whereabouts_lease, "_MARGIN", 0.0)
+    stores = []
+
+    def open_one(wrap=lambda cluster: cluster):
+        stores.append(WhereaboutsStore(wrap(Cluster(kubeconfig))))
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        store.close()
+
+
+def held(kube):
+    return {
+        key: entry["podref"]
+        for pool in kube.objects(POOLS)
+        for key, entry in pool["spec"]["allocations"].items()
+    }
+
+
+def reserved(kube):
+    return {x["metadata"]["name"]: x["spec"]["podref"] for x in kube.objects(RESERVATIONS)}
+
+
+WRITES = [
+    ("create", POOLS),
+    ("patch", POOLS),
+    ("create", RESERVATIONS),
+    ("delete", RESERVATIONS),
+    ("create", LEASE),
+    ("update", LEASE),
+]
+
+
+@pytest.mark.parametrize("applied", [True, False], ids=["applied", "not-applied"])
+@pytest.mark.parametrize(("verb", "resource"), WRITES)
+def test_a_lost_reply_changes_nothing_for_the_caller(kube, open_store, verb, resource, applied):
+    ipam = Ipam(open_store())
+    kube.fail(Drop(applied=applied), verb=verb, resource=resource)
+    assert str(ipam.allocate(POOL, WEB).ip) == "10.0.0.1"
+    assert str(ipam.allocate(POOL, DB).ip) == "10.0.0.2"
+    assert held(kube) == {"1": "ns/web", "2": "ns/db"}
+    assert reserved(kube) == {"10.0.0.1": "ns/web", "10.0.0.2": "ns/db"}
+    assert [lease.owner for lease in ipam.release(WEB, pool=POOL)] == [WEB]
+    ipam.release(DB, pool=POOL)
+    assert held(kube) == {}
+    assert reserved(kube) == {}
+
+
+def test_throttling_is_waited_for(kube, open_store):
+    ipam = Ipam(open_store())
+    for verb, resource in WRITES:
+        kube.fail(Throttle(seconds=0), verb=verb, resource=resource)
+    ipam.allocate(POOL, WEB)
+    ipam.release(WEB, pool=POOL)
+    assert held(kube) == {}
+    assert reserved(kube) == {}
+
+
+@pytest.mark.parametrize("pool", [POOL, NATIVE], ids=["whereabouts", "native"])
+def test_a_lost_reply_that_others_wrote_over_is_found_in_the_history(open_store, pool):
+    """Up to eight writes later; after more it is said to be unknown, never that it was not done."""
+    store, other = open_store(), open_store()
+    ipam = Ipam(store)
+    ipam.allocate(pool, WEB)
+    key = next(iter(store.keys("")))
+    for later, known in ((3, True), (9, False)):
+        block, version = store.load(key)
+        write = type(store._pools).write
+
+        def overtaken(self, found, change, later=later, write=write):
+            written = write(self, found, change)
+            if self is store._pools:
+                for _ in range(later):
+                    there, tag = other.load(key)
+                    assert other.swap(key, evolve(there, sequence=there.sequence + 1), tag)
+                raise UnknownOutcomeError("planned")
+            return written
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(store._pools), "write", overtaken)
+            if known:
+                assert store.swap(key, block, version) is True
+            else:
+                with pytest.raises(UnknownOutcomeError, match="changed again"):
+                    store.swap(key, block, version)
+
+
+def test_of_two_who_expect_the_same_only_one_wins_though_replies_are_lost(kube, open_store):
+    kube.fail(Drop(applied=True), verb="patch", resource=POOLS, times=None, chance=0.5)
+    stores = [open_store(), open_store()]
+    block, version = Block(domain=REF.domain, version=4, index=0x0A000000 >> BLOCK_BITS), None
+    for turn in range(1, 20):
+        won = [store.swap(KEY, evolve(block, sequence=turn), version) for store in stores]
+        assert won == [True, False]
+        block, version = stores[1].load(KEY)
+        assert block.sequence == turn
+        stores.reverse()
+
+
+class TestTheLastMoment:
+    """A reservation of somebody else's appears between the look and the write."""
+
+    def appears(self, kube, monkeypatch, podref="ns/q"):
+        has_taken = Rivals.has_taken
+
+        def late(self, ref, around, steps, leading):
+            answer = has_taken(self, ref, around, steps, leading)
+            for step in steps if not kube.objects(RESERVATIONS) else ():
+                kube.create(
+                    {
+                        "apiVersion": "whereabouts.cni.cncf.io/v1alpha1",
+                        "kind": "OverlappingRangeIPReservation",
+                        "metadata": {"name": str(step.address), "namespace": NAMESPACE},
+                        "spec": {"podref": podref, "ifname": "net1"},
+                    }
+                )
+            return answer
+
+        monkeypatch.setattr(Rivals, "has_taken", late)
+
+    def test_the_entry_is_taken_back(self, kube, open_store, monkeypatch):
+        """Else the pod of the reservation, or of the entry, would never be answered again (1.7)."""
+        self.appears(kube, monkeypatch)
+        store = open_store()
+        assert str(Ipam(store).allocate(POOL, WEB).ip) == "10.0.0.2"
+        assert held(kube) == {"2": "ns/web"}
+        assert reserved(kube) == {"10.0.0.1": "ns/q", "10.0.0.2": "ns/web"}
+
+    def test_what_was_there_before_is_there_again(self, kube, open_store, monkeypatch):
+        store = open_store()
+        store.swap(KEY, Block(domain=REF.domain, version=4, index=0x0A000000 >> BLOCK_BITS), None)
+        Ipam(store).allocate(POOL, DB)
+        kube.delete(RESERVATIONS, "10.0.0.1", NAMESPACE)
+        before = store.load(KEY)
+        lease = before[0].leases[1]
+        come = evolve(lease, ip=evolve(lease.ip, value=lease.ip.value + 1), owner=WEB)
+        self.appears(kube, monkeypatch)
+        # One goes, one comes: all or nothing.
+        assert store.swap(KEY, evolve(before[0], leases={2: come}), before[1]) is False
+        assert store.load(KEY)[0] == before[0]
+        assert held(kube) == {"1": "ns/db"}
+
+    def test_only_what_came_is_taken_out_if_others_went_on(self, kube, open_store, monkeypatch):
+        self.appears(kube, monkeypatch)
+        store, other = open_store(), open_store()
+        reserve = Rivals.reserve
+
+        def after_another(self, ref, steps, leading):
+            if self is store._rivals and held(kube) == {"1": "ns/web"}:
+                block, version = other.load(KEY)
+                assert other.swap(KEY, evolve(block, sequence=77), version)
+            return reserve(self, ref, steps, leading)
+
+        monkeypatch.setattr(Rivals, "reserve", after_another)
+        assert str(Ipam(store).allocate(POOL, WEB).ip) == "10.0.0.2"
+        assert held(kube) == {"2": "ns/web"}
+        assert store.load(KEY)[0].sequence == 78
+
+    def test_a_reservation_that_cannot_be_made_undoes_the_entry(self, kube, open_store):
+        kube.fail(Refuse(403, "Forbidden", "no"), verb="create", resource=RESERVATIONS)
+        store = open_store()
+        with pytest.raises(StoreError, match="no"):
+            Ipam(store).allocate(POOL, WEB)
+        assert held(kube) == {}
+        assert str(Ipam(store).allocate(POOL, WEB).ip) == "10.0.0.1"
+
+    def test_a_reservation_that_cannot_be_deleted_is_left_over_and_known_as_such(
+        self, kube, open_store
+    ):
+        store = open_store()
+        ipam = Ipam(store)
+        ipam.allocate(POOL, WEB)
+        kube.fail(Refuse(403, "Forbidden", "no"), verb="delete", resource=RESERVATIONS)
+        assert ipam.release(WEB, pool=POOL)
+        assert reserved(kube) == {"10.0.0.1": "ns/web"}
+        assert str(ipam.allocate(POOL, DB).ip) == "10.0.0.1"
+        assert reserved(kube) == {"10.0.0.1": "ns/db"}
+
+
+class KilledError(BaseException):
+    pass
+
+
+class Killer:
+    """A connection that ends for good at one write, before or after it takes effect."""
+
+    def __init__(self, cluster, at, *, after):
+        self.cluster, self.left, self.after = cluster, at, after
+        self.dead = False
+
+    def __getattr__(self, name):
+        found = getattr(self.cluster, name)
+        if not callable(found) or name == "close":
+            return found
+
+        def call(*args, **options):
+            if self.dead:
+                raise KilledError
+            writes = name in ("create", "replace", "patch", "delete")
+            self.left -= writes
+            if not writes or self.left >= 0:
+                return found(*args, **options)
+            self.dead = True
+            if self.after:
+                found(*args, **options)
+            raise KilledError
+
+        return call
+
+
+
+@pytest.mark.parametrize("after", [True, False], ids=["after", "before"])
+@pytest.mark.parametrize("at", range(5))
+@pytest.mark.parametrize("what", ["allocate", "release", "first"])
+def test_a_kill_at_any_write_leaves_nothing_that_time_does_not_heal(
+    kube, open_store, what, at, after
+):
+    healthy = Ipam(open_store())
+    if what != "first":
+        healthy.allocate(POOL, DB)
+    if what == "release":
+        healthy.allocate(POOL, WEB)
+    victim = Ipam(open_store(lambda cluster: Killer(cluster, at, after=after)))
+    try:
+        if what == "release":
+            victim.release(WEB, pool=POOL)
+        else:
+            victim.allocate(POOL, WEB)
+    except (KilledError, PodnetError):
+        pass
+    else:
+        assert at >= 3, "it was not killed"
+    # The runtime tries again, elsewhere: a release once more, or the pod's ADD and DEL.
+    if what != "release":
+        lease = healthy.allocate(POOL, WEB)
+        assert str(lease.ip) == ("10.0.0.1" if what == "first" else "10.0.0.2")
+    healthy.release(WEB, pool=POOL)
+    assert healthy._store.mend(POOL.domain)
+    rest = {} if what == "first" else {"1": "ns/db"}
+    assert held(kube) == rest
+    assert reserved(kube) == {f"10.0.0.{key}": podref for key, podref in rest.items()}
+
+
+def test_threads_of_one_store_take_turns(kube, open_store):
+    """Several domains at once, which need one Lease: nobody waits for a poll of itself."""
+    store = open_store()
+    ipam = Ipam(store)
+    pools = [
+        Pool(c, c, domain=PoolRef(network=parse_prefix(c)).domain, edges=INNER, mode=SHARED)
+        for c in ("10.0.0.0/24", "10.0.0.0/25", "10.1.0.0/24")
+    ]
+    leases, failures = [], []
+
+    def work(number):
+        try:
+            for n, pool in enumerate(itertools.islice(itertools.cycle(pools), 9)):
+                owner = Owner(f"c{number}-{n}", "net1", "ns", f"p{number}-{n}")
+                leases.append(ipam.allocate(pool, owner))
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len({lease.ip for lease in leases}) == 36
+    assert set(reserved(kube)) == {str(lease.ip) for lease in leases}
