@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from podnet.cli.ipam_common import add_options, age, lease_document, opened, whose
 from podnet.cli.ipam_filter import add_filter_options, filter_of
 from podnet.cli.ipam_progress import progress
-from podnet.cli.output import Table, printable
+from podnet.cli.letters import printable
+from podnet.cli.output import Table
 
 if TYPE_CHECKING:
     import argparse

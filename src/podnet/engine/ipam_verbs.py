@@ -17,8 +17,9 @@ from podnet.errors import (
 )
 from podnet.ipam.claims import Keeping, keeping
 from podnet.ipam.conf import STATIC, read_want
+from podnet.ipam.reserve import without
 from podnet.ipam.want import describe
-from podnet.model.addresses import parse_prefix
+from podnet.model.addresses import parse_prefix, parse_span
 from podnet.model.cniargs import parse_cni_args
 from podnet.model.conf import network_config, salvage_config, valid_attachments
 from podnet.model.lease import Owner
@@ -203,7 +204,8 @@ class IpamPlugin:
 
     def _read(self, call: Call) -> tuple[NetworkConfig, IpamWant]:
         config = network_config(call.config)
-        return config, self._want(config, call)
+        spans = map(parse_span, getattr(self._house.settings, "reserved", ()))
+        return config, without(self._want(config, call), tuple(spans))
 
     def _want(self, config: NetworkConfig, call: Call) -> IpamWant:
         return read_want(self._name, config, _args(call))

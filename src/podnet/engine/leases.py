@@ -6,53 +6,41 @@ look-up, retries and group commit are here once, whatever the store.
 
 from __future__ import annotations
 
-import copy
-import os
-import threading
 import time
-from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from podnet.engine import registry
-from podnet.engine.combining import Combiner
-from podnet.engine.lanes import FEW_BLOCKS, Lane, Plan
+from podnet.engine.reading import Reading
+from podnet.engine.requests import Allocation, Change
+from podnet.engine.serving import Serving
 from podnet.engine.shortage import Closed
-from podnet.engine.turns import Allocation, Change, Turn
 from podnet.errors import (
     AddressUnavailableError,
     InvalidConfigError,
     PodnetError,
     PoolExhaustedError,
-    StoreError,
     TryAgainLaterError,
 )
-from podnet.ipam import grant, space
+from podnet.ipam import grant
 from podnet.ipam.want import in_turn, pool_of, share_out
 from podnet.model.addresses import Address, parse_address
-from podnet.model.block import BLOCK_BITS, block_index, block_key, domain_prefix, key_parts
+from podnet.model.block import BLOCK_BITS, block_key, key_parts
 from podnet.model.lease import Lease, Owner
 from podnet.model.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from podnet.engine.owning_reclaim import Reclaimed
-    from podnet.engine.turns import Decide, Request
+    from podnet.engine.requests import Decide
     from podnet.ipam.want import IpamWant
     from podnet.model.addresses import AddressLike
     from podnet.model.block import Block
     from podnet.ports import Picker, Store
 
-DEFAULT_PICKER = "longest-free"
-_PAUSE_MOST = 0.05
-_PLANS = 256
+
 _RECALL_PAUSE = 0.05
-# Attempts made in the store's queue after one was lost: long enough to be there when all the
-# others are, and not for ever.
-_CONTENDED = 64
 
 
 class Ipam:
@@ -90,19 +78,22 @@ class Ipam:
             jitter: numbers from 0 to 1 that spread the retries; random ones if not given.
             sleep: waits between retries.
         """
-        self._store = store
-        self._clock = clock
-        self._node = node
-        self._picker = picker
-        self._attempts = attempts
+        self._serving = Serving(
+            store,
+            clock=clock,
+            node=node,
+            picker=picker,
+            attempts=attempts,
+            jitter=jitter,
+            sleep=sleep,
+        )
+        self._reading = Reading(store)
+        self._clock, self._node, self._sleep = clock, node, sleep
         self._patience = patience
-        self._jitter = jitter or _random
-        self._sleep = sleep
-        self._turn: type[Turn] = getattr(store, "turn", Turn)
-        self._lock = threading.Lock()
-        self._lanes: dict[tuple[str, int], tuple[Lane, Combiner[Request]]] = {}
-        self._plans: dict[int, Plan] = {}
-        self._known_plans: dict[Pool, Plan] = {}
+
+    @property
+    def _store(self) -> Store:
+        return self._reading.store
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +109,7 @@ class Ipam:
     def close(self) -> None:
         """Close the store; nothing can be allocated, released or listed any more."""
         self._store.close()
-        self._store = Closed()
+        self._serving.store = self._reading.store = Closed()
 
     def allocate(
         self,
@@ -184,7 +175,7 @@ class Ipam:
     def _allocate_one(
         self, pool: Pool, owner: Owner, network: str, wanted: Address | None, claim: str
     ) -> tuple[Lease, bool]:
-        plan = self._plan(pool)
+        plan = self._serving.plan(pool)
         waited, rounds = 0.0, 0
         asked: tuple[int, ...] = ()
         while True:
@@ -199,7 +190,7 @@ class Ipam:
                 rounds=rounds,
             )
             try:
-                self._run(pool.domain, pool.network.version, request)
+                self._serving.run(pool.domain, pool.network.version, request)
             except BaseException as failure:
                 # Whether the store kept it is unknown, and the caller will know of no lease.
                 if request.unknown and request.new and request.lease is not None:
@@ -215,89 +206,6 @@ class Ipam:
                 )
             self._sleep(_RECALL_PAUSE)
             waited, rounds, asked = waited + _RECALL_PAUSE, rounds + 1, request.asked
-
-    def _run(self, domain: str, version: int, request: Request) -> None:
-        """Have a request served, and raise what it was refused with."""
-        lane = self._lanes.get((domain, version)) or self._new_lane(domain, version)
-        lane[1].run(request)
-        if request.error is None and request.settled:
-            return
-        error = request.error or StoreError(f"cannot {request.what}: interrupted")
-        # Several threads may have been refused with one error: each raises its own.
-        raise copy.copy(error) if isinstance(error, PodnetError) else error
-
-    def _new_lane(self, domain: str, version: int) -> tuple[Lane, Combiner[Request]]:
-        with self._lock:
-            lane = Lane(domain, version)
-            return self._lanes.setdefault(
-                (domain, version), (lane, Combiner(partial(self._serve, lane)))
-            )
-
-    def _serve(self, lane: Lane, requests: list[Request]) -> None:
-        rest = requests
-        try:
-            for attempt in range(self._attempts):
-                with self._in_line(lane, attempt):
-                    turn = self._turn(self._store, lane, node=self._node, now=self._clock())
-                    rest = turn.run(rest)
-                if not rest:
-                    return
-                lane.contended = _CONTENDED
-            for request in rest:
-                request.refuse(
-                    TryAgainLaterError(
-                        f"cannot {request.what}: others won {self._attempts} times in a row"
-                    )
-                )
-        except BaseException as failure:
-            for request in requests:
-                if not request.settled:
-                    request.refuse(
-                        StoreError(f"cannot {request.what}: interrupted by {failure!r}"),
-                        unknown=True,
-                    )
-            raise
-
-    def _in_line(self, lane: Lane, attempt: int) -> AbstractContextManager[None]:
-        """Wait before an attempt: in the store's queue where others want the same, or a while."""
-        queue: Callable[[str], AbstractContextManager[None]] | None = None
-        if lane.contended:
-            lane.contended -= 1
-            queue = getattr(self._store, "queue", None)
-        if queue is not None:
-            return queue(lane.prefix)
-        if attempt > 1:
-            self._sleep(self._jitter() * min(_PAUSE_MOST, 0.001 * attempt))
-        return nullcontext()
-
-    def _plan(self, pool: Pool) -> Plan:
-        plan = self._plans.get(id(pool))
-        if plan is not None and plan.pool is pool:
-            return plan
-        with self._lock:
-            plan = self._known_plans.get(pool)
-        if plan is None:
-            picker = self._picker
-            if pool.picker or picker is None:
-                picker = registry.open_picker(pool.picker or DEFAULT_PICKER)
-            plan = Plan.of(pool, picker)
-            key = pool.domain, pool.network.version
-            lane = (self._lanes.get(key) or self._new_lane(*key))[0]
-            with self._lock:
-                lane.serve(plan)
-                if len(self._known_plans) >= _PLANS:
-                    self._forget_plans()
-                self._known_plans[pool] = plan
-        if plan.pool is pool:
-            self._plans[id(pool)] = plan
-        return plan
-
-    def _forget_plans(self) -> None:
-        for lane, _ in self._lanes.values():
-            for plan in self._known_plans.values():
-                lane.drop(plan)
-        self._known_plans.clear()
-        self._plans.clear()
 
     def acquire(
         self, want: IpamWant, owner: Owner, *, network: str = "", claim: str = ""
@@ -347,7 +255,7 @@ class Ipam:
             parts = entry[0].domain, entry[0].version, entry[0].index
         domain, version, index = parts
         request = Change(what=f"release from block {key}", index=index, decide=decide)
-        self._run(domain, version, request)
+        self._serving.run(domain, version, request)
         return request.gone
 
     def release(
@@ -395,7 +303,7 @@ class Ipam:
                 released += self._change(key, revoke)
             if hinted <= {lease.ip for lease in released}:
                 return tuple(released)
-        for key in self._keys_of(holder, pool):
+        for key in self._reading.keys_of(holder, pool):
             released += self._change(key, revoke)
         return tuple(released)
 
@@ -417,11 +325,15 @@ class Ipam:
 
         def collect(block: Block) -> tuple[Block, tuple[Lease, ...]]:
             return grant.sweep(
-                block, network=network, node=self._node, valid=alive, now=self._clock()
+                block,
+                network=network,
+                node=self._node,
+                valid=alive,
+                now=self._clock(),
             )
 
         swept: list[Lease] = []
-        for key in self._keys(domain):
+        for key in self._reading.keys(domain):
             swept += self._change(key, collect)
         return tuple(swept)
 
@@ -450,12 +362,7 @@ class Ipam:
         Raises:
             StoreError: the store is broken.
         """
-        name = pool.name if isinstance(pool, Pool) else None
-        for block in self._load_all(pool):
-            for _, lease in sorted(block.leases.items()):
-                inside = not isinstance(pool, Pool) or lease.ip in pool.network
-                if inside and (name is None or lease.pool in (name, "")):
-                    yield lease
+        return self._reading.leases(pool)
 
     def holds(self, owner: Owner, pool: Pool) -> Lease | None:
         """Return the lease of the pool that the owner has, or None.
@@ -463,14 +370,7 @@ class Ipam:
         Raises:
             StoreError: the store is broken.
         """
-        earlier = None
-        for key in self._keys_of(owner, pool):
-            block = self._load(key)
-            lease = None if block is None else grant.find(block, pool.name, owner)
-            if lease is not None and lease.owner.key == owner.key:
-                return lease
-            earlier = earlier or lease
-        return earlier
+        return self._reading.holds(owner, pool)
 
     def has_free(self, pool: Pool) -> bool:
         """Tell whether an address of the pool is free.
@@ -479,70 +379,12 @@ class Ipam:
             InvalidConfigError: the pool cannot hold an address.
             StoreError: the store is broken.
         """
-        spans = space.intervals(pool)
-        keys = {key for key in self._keys(pool) if space.touches(spans, block_index(key))}
-        if space.block_count(spans) > len(keys):
-            return True
-        blocks = (block for key in keys if (block := self._load(key)) is not None)
-        return next(space.free(spans, blocks), None) is not None
-
-    def _load(self, key: str) -> Block | None:
-        entry = self._store.load(key)
-        if entry is None:
-            return None
-        if entry[0].key != key:
-            raise StoreError(f"the store has the block {entry[0].key!r} under the key {key!r}")
-        return entry[0]
-
-    def _load_all(self, where: Pool | str | None) -> Iterator[Block]:
-        for key in self._keys(where):
-            if (block := self._load(key)) is not None:
-                yield block
-
-    def _keys(self, where: Pool | str | None) -> Iterator[str]:
-        """Return the keys of blocks that may exist in a pool, a domain or the store, in order.
-
-        Of a pool, not only its range counts but its whole network: an owner's lease may lie
-        outside the range since the configuration changed.
-        """
-        if not isinstance(where, Pool):
-            yield from self._store.keys("" if where is None else domain_prefix(where))
-            return
-        version, whole = where.network.version, [(where.network.first, where.network.last)]
-        if space.block_count(whole) <= FEW_BLOCKS:
-            for index in space.block_indexes(whole):
-                yield block_key(where.domain, version, index)
-            return
-        for key in self._store.keys(domain_prefix(where.domain, version)):
-            if space.touches(whole, block_index(key)):
-                yield key
-
-    def _keys_of(self, owner: Owner, where: Pool | str | None) -> Iterator[str]:
-        """Return the keys of blocks that may have a lease of the owner."""
-        seek = getattr(self._store, "seek", None)
-        if seek is None:
-            yield from self._keys(where)
-            return
-        if not isinstance(where, Pool):
-            yield from sorted(seek("" if where is None else domain_prefix(where), owner))
-            return
-        whole = [(where.network.first, where.network.last)]
-        if space.block_count(whole) == 1:
-            yield from self._keys(where)
-            return
-        for key in sorted(seek(domain_prefix(where.domain, where.network.version), owner)):
-            if space.touches(whole, block_index(key)):
-                yield key
+        return self._reading.has_free(pool)
 
 
 def _key_of(domain: str, address: Address) -> str:
     """Return the key of the block that holds an address."""
     return block_key(domain, address.version, address.value >> BLOCK_BITS)
-
-
-def _random() -> float:
-    # Importing random costs 2 ms, in a process that lives for 30 and seldom meets another.
-    return int.from_bytes(os.urandom(2)) / 0xFFFF
 
 
 def _parse_requested(value: AddressLike | Address | None) -> Address | None:

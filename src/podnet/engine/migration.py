@@ -11,25 +11,26 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from attrs import evolve, field, frozen, mutable
+from attrs import field, frozen, mutable
 
 from podnet.engine import registry
-from podnet.engine.migration_follow import View, identify, load_identity, load_mark, settle
-from podnet.errors import InvalidConfigError, StoreError, TryAgainLaterError
+from podnet.engine.migration_follow import identify, load_mark
+from podnet.engine.migration_marks import Marks, Side
+from podnet.engine.migration_move import Move
+from podnet.engine.migration_rename import Renamed, part
+from podnet.errors import InvalidConfigError
 from podnet.ipam import migrate as moves
-from podnet.ipam.migrate import Kind, Mark, State, state_of
+from podnet.ipam.migrate import Kind, State, state_of
+from podnet.ipam.migrate_names import target_name
 from podnet.model.block import domain_prefix, key_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from podnet.model.block import Block
+    from podnet.engine.migration_move import Moved
     from podnet.model.lease import Lease
     from podnet.ports import Store
 
-    Entry = tuple[Block, str] | None
-
-_ATTEMPTS = 100
 _PAUSE = 0.2
 
 
@@ -65,6 +66,7 @@ class Found:
 
     Attributes:
         domain: which.
+        name: what it will be called there.
         blocks: blocks to move.
         leases: leases in them.
         state: ``new``, ``unfinished`` or ``done``.
@@ -74,6 +76,7 @@ class Found:
     """
 
     domain: str
+    name: str
     blocks: int
     leases: int
     state: str
@@ -114,7 +117,6 @@ class Migration:
         self._urls = moves.without_password(source_url), moves.without_password(target_url)
         self._opener = opener
         self._sleep = sleep
-        self._view: View | None = None
 
     def look(self, domain: str) -> Found:
         """Return what a move would meet, without doing anything.
@@ -122,12 +124,13 @@ class Migration:
         Raises:
             StoreError: a store is broken.
         """
-        mark, _ = load_mark(self._source, _part(domain))
+        name, target = self._there(domain)
+        mark, _ = load_mark(self._source, part(domain))
         blocks = leases = in_use = 0
         held: dict[str, None] = {}
         conflicts: list[tuple[Lease, Lease]] = []
-        for key in self._target.keys(domain_prefix(domain)):
-            there = self._target.load(key)
+        for key in target.keys(domain_prefix(domain)):
+            there = target.load(key)
             if there is not None and state_of(there[0]) is State.OPEN:
                 in_use += len(there[0].leases)
         for key in self._source.keys(domain_prefix(domain)):
@@ -138,11 +141,12 @@ class Migration:
             blocks, leases = blocks + 1, leases + len(block.leases)
             if block.holder:
                 held[block.holder] = None
-            there = self._target.load(key) if in_use else None
+            there = target.load(key) if in_use else None
             if there is not None and state_of(there[0]) is State.OPEN:
                 conflicts += moves.joined(block, there[0], moves.tag_of("-"))[1]
         return Found(
             domain=domain,
+            name=name,
             blocks=blocks,
             leases=leases,
             state={Kind.DONE: "done", Kind.TO: "unfinished", Kind.JOIN: "unfinished"}.get(
@@ -179,262 +183,50 @@ class Migration:
             TryAgainLaterError: another run, to another store, took over.
             StoreError: a store is broken; run it again.
         """
-        told = Moved(domain=domain)
-        part = _part(domain)
-        mark = self._begin(part, merge=merge)
+        name, target = self._there(domain)
+        here, there = identify(self._source), identify(self._target)
+        if here == there:
+            raise InvalidConfigError("both stores are the same one")
+        source = Side(store=self._source, identity=here, url=self._urls[0], domain=domain)
+        goal = Side(store=target, identity=there, url=self._urls[1], domain=name)
+        marks = Marks(source, goal, part(domain))
+        mark = marks.begin(merge=merge)
+        move = Move(source, goal, marks, mark, progress, self._opener)
         if mark is None:
-            told.complete = True
-            return told
-        keys = list(self._source.keys(domain_prefix(domain)))
-        told.blocks = len(keys)
+            move.told.complete = True
+            return move.told
+        rest = list(self._source.keys(domain_prefix(domain)))
+        move.told.blocks = len(rest)
         waited = 0.0
-        rest = keys
         while rest:
-            told.waiting.clear()
-            told.conflicts.clear()
-            rest = [key for key in rest if not self._move(key, mark, told, progress)]
-            if not told.waiting or waited >= patience:
+            rest = move.blocks(rest)
+            if not move.told.waiting or waited >= patience:
                 break
             self._sleep(_PAUSE)
             waited += _PAUSE
         if not rest:
-            self._end(domain, mark, told, progress)
-        return told
+            move.end()
+        return move.told
 
-    def _begin(self, part: str, *, merge: bool) -> Mark | None:
-        """Set the marks; return the source's, or None where all is done.
+    def _there(self, domain: str) -> tuple[str, Store]:
+        """Return what the domain is called at the target, and the target under its name here.
 
-        The source's is read, then the target's is written, then the source's is swapped if it is
-        still what was read. From the second on who uses the target goes by the source.
+        Raises:
+            InvalidConfigError: the target's format has no room for it.
         """
-        here, there = identify(self._source), identify(self._target)
-        if here == there:
-            raise InvalidConfigError("both stores are the same one")
-        for _ in range(_ATTEMPTS):
-            mark, entry = load_mark(self._source, part)
-            if mark.leads_away and mark.store == there:
-                if mark.kind is not Kind.DONE:
-                    return mark
-                self._release_target(part, here)
-                return None
-            if mark.kind is not Kind.HOME:
-                self._release_target(part, here)
-                raise InvalidConfigError(_elsewhere(mark))
-            if merge:
-                self._require_home(part)
-            elif not self._claim_target(part, here):
-                continue
-            kind = Kind.JOIN if merge else Kind.TO
-            away = Mark(kind=kind, store=there, url=self._urls[1])
-            _swap_mark(self._source, part, away, entry)
-        raise TryAgainLaterError(_TOO_FAST)
+        schemes = tuple(url.partition(":")[0] for url in self._urls)
+        name = target_name(domain, *schemes, lambda: self._networks(domain))
+        if name == domain:
+            return name, self._target
+        return name, Renamed(self._target, part(domain), name)
 
-    def _claim_target(self, part: str, here: str) -> bool:
-        """Have all who use the target go by the source; refuse a target in use.
-
-        The mark is written anew even if it says so already: whoever takes it back swaps the one
-        that he has read, and only after that a source that is not about to be left.
-
-        Returns:
-            False if others were faster.
-        """
-        mark, entry = load_mark(self._target, part)
-        own = mark.kind in (Kind.FROM, Kind.DONE) and mark.store == here
-        if mark.kind is not Kind.HOME and not own:
-            raise InvalidConfigError(f"the target cannot take it: {_elsewhere(mark)}")
-        if mark.kind is not Kind.FROM and self._in_use(part):
-            raise InvalidConfigError(_IN_USE, _MERGE)
-        coming = Mark(kind=Kind.FROM, store=here, url=self._urls[0])
-        if not _swap_mark(self._target, part, coming, entry):
-            return False
-        # Somebody may have made a block since the first look; with the mark set, nobody can.
-        _, entry = load_mark(self._target, part)
-        if not self._in_use(part, fence=True):
-            return True
-        if load_mark(self._source, part)[0].kind is not Kind.HOME:
-            return False
-        # Those who use the target made it: nobody's run gets past this, so nobody needs the mark.
-        _swap_mark(self._target, part, Mark(), entry)
-        raise InvalidConfigError(_IN_USE, _MERGE)
-
-    def _require_home(self, part: str) -> None:
-        mark, _ = load_mark(self._target, part)
-        if mark.kind is not Kind.HOME:
-            raise InvalidConfigError(f"the target cannot take it: {_elsewhere(mark)}")
-
-    def _in_use(self, part: str, *, fence: bool = False) -> bool:
-        """Tell whether the target has open blocks; with a fence, none that is begun will be."""
-        for key in list(self._target.keys(f"{part}/")):
-            for _ in range(_ATTEMPTS):
-                entry = self._target.load(key)
-                state = state_of(entry[0]) if entry else State.VACANT
-                if state is State.OPEN:
-                    return True
-                if entry is None or state is not State.NEW or not fence:
-                    break
-                self._target.swap(key, moves.gone(entry[0]), entry[1])
-        return False
-
-    def _release_target(self, part: str, here: str) -> None:
-        """Take the target's mark back, if the source says that all was moved, or nothing will be.
-
-        The target's is read first: a run that begins later writes it anew.
-        """
-        for _ in range(_ATTEMPTS):
-            mark, entry = load_mark(self._target, part)
-            if mark.kind is not Kind.FROM or mark.store != here:
-                return
-            if load_mark(self._source, part)[0].kind in (Kind.HOME, Kind.TO, Kind.JOIN):
-                return
-            _swap_mark(self._target, part, Mark(), entry)
-
-    def _end(self, domain: str, mark: Mark, told: Moved, progress: Callable[[Moved], None]) -> None:
-        """Look once more that nothing is left, and say so in the marks."""
-        part = _part(domain)
-        for key in list(self._source.keys(domain_prefix(domain))):
+    def _networks(self, domain: str) -> set[str]:
+        """Return the networks that the domain's leases are of."""
+        found: set[str] = set()
+        for key in self._source.keys(domain_prefix(domain)):
             entry = self._source.load(key)
-            left = entry is not None and state_of(entry[0]) is not State.GONE
-            if left and not self._move(key, mark, told, progress):
-                return
-        now, before = load_mark(self._source, part)
-        if now == mark:
-            _swap_mark(self._source, part, evolve(mark, kind=Kind.DONE), before)
-        self._release_target(part, identify(self._source))
-        told.complete = True
-
-    def _move(self, key: str, mark: Mark, told: Moved, progress: Callable[[Moved], None]) -> bool:
-        """Move a block; return False where it has to stay for now."""
-        for _ in range(_ATTEMPTS):
-            entry = self._source.load(key)
-            state = state_of(entry[0]) if entry else State.VACANT
-            if entry is None or state is State.GONE:
-                told.done += 1
-                progress(told)
-                return True
-            if state is State.MOVED:
-                self._finish(key, mark, entry, told)
-            elif state is not State.OPEN:
-                self._source.swap(key, moves.gone(entry[0]), entry[1])
-            elif mark.kind is not Kind.JOIN:
-                self._close(key, mark)
-            elif not self._close_joined(key, mark, told):
-                return False
-        raise TryAgainLaterError(f"block {key} changes faster than it can be copied")
-
-    def _finish(self, key: str, mark: Mark, entry: tuple[Block, str], told: Moved) -> None:
-        if mark.kind is not Kind.JOIN:
-            settle(self._source, self._target, key, entry)
-        elif not self._settle_joined(key, entry):
-            return
-        after = self._source.load(key)
-        if after is not None and state_of(after[0]) is State.GONE:
-            told.moved += 1
-            told.leases += len(entry[0].leases)
-
-    def _close(self, key: str, mark: Mark) -> None:
-        """Go one step towards closing an open block: rehearse it at the target, then close it.
-
-        The target is read before the source: what it is given is never behind what it had.
-        """
-        there, entry = self._target.load(key), self._source.load(key)
-        if entry is None or state_of(entry[0]) is not State.OPEN:
-            return
-        block, version = entry
-        state = state_of(there[0]) if there else State.VACANT
-        self._require(mark, key)
-        if state is State.OPEN:
-            raise StoreError(f"both stores hand out addresses of block {key}")
-        copy = moves.copied(block, there[0] if there else None)
-        if there is not None and state is State.COPY and there[0].leases == copy.leases:
-            self._source.swap(key, moves.moved(block), version)
-        elif self._target.swap(key, copy, there[1] if there else None):
-            self._verify(key, copy, version)
-
-    def _verify(self, key: str, copy: Block, version: str) -> None:
-        """Refuse a store that does not keep what it is given, before anything depends on it."""
-        there, entry = self._target.load(key), self._source.load(key)
-        if entry is None or entry[1] != version or there is None:
-            return  # it was a copy of what the source has no more
-        kept, given = there[0].leases, copy.leases
-        wrong = [n for n in sorted(kept.keys() | given.keys()) if kept.get(n) != given.get(n)]
-        if wrong and state_of(there[0]) is State.COPY:
-            lease = given.get(wrong[0]) or kept[wrong[0]]
-            raise StoreError(
-                f"the target does not keep the leases of block {key} as they are",
-                f"the first of {len(wrong)} is {lease.ip} of {lease.owner}; nothing was moved",
-            )
-
-    def _close_joined(self, key: str, mark: Mark, told: Moved) -> bool:
-        """Go one step towards closing an open block that is joined; False if it has to wait."""
-        there, entry = self._joining.load(key), self._source.load(key)
-        if entry is None or state_of(entry[0]) is not State.OPEN:
-            return True
-        block, version = moves.shown(entry[0]), entry[1]
-        self._require(mark, key)
-        if block.holder:
-            told.waiting[key] = block.holder
-            if not block.recalled:
-                self._source.swap(key, moves.kept(moves.wait_for(block)), version)
-            return False
-        tag = moves.tag_of(load_identity(self._source))
-        joined, conflicts = moves.joined(block, there[0] if there else None, tag)
-        told.conflicts += conflicts
-        if conflicts:
-            return False
-        if there is not None and joined is there[0]:
-            self._source.swap(key, moves.moved(entry[0]), version)
-        elif there is not None and there[0].holder:
-            told.waiting[key] = there[0].holder
-            if not there[0].recalled:
-                self._joining.swap(key, moves.wait_for(there[0]), there[1])
-            return False
-        else:
-            self._joining.swap(key, joined, there[1] if there else None)
-        return True
-
-    def _settle_joined(self, key: str, entry: tuple[Block, str]) -> bool:
-        """Let the joined leases be the target's own; the source's block is closed."""
-        there = self._joining.load(key)
-        if there is not None:
-            done = moves.settled(there[0], moves.tag_of(load_identity(self._source)))
-            if done is not there[0] and not self._joining.swap(key, done, there[1]):
-                return False
-        return self._source.swap(key, moves.gone(entry[0]), entry[1])
-
-    @property
-    def _joining(self) -> View:
-        if self._view is None:
-            self._view = View(self._target, self._source, self._opener)
-        return self._view
-
-    def _require(self, mark: Mark, key: str) -> None:
-        """Make sure that the block just read is still to be moved there."""
-        if load_mark(self._source, moves.part_of(key))[0] != mark:
-            raise TryAgainLaterError("another run took over, or has ended the move")
-
-
-_IN_USE = "the target has addresses of that domain in use"
-_MERGE = (("merge", "puts the leases beside those, where no two are on one address"),)
-_TOO_FAST = "others change the marks of the domain faster than they can be read"
-
-
-def _part(domain: str) -> str:
-    return moves.part_of(domain_prefix(domain))
-
-
-def _swap_mark(store: Store, part: str, mark: Mark, before: Entry) -> bool:
-    block = moves.mark_block(part, mark, before[0] if before else None)
-    return store.swap(block.key, block, before[1] if before else None)
-
-
-def _elsewhere(mark: Mark) -> str:
-    what = {
-        Kind.FROM: "it is being moved there from {}: that has to end first",
-        Kind.TO: "it is being moved to {}: that has to end first",
-        Kind.JOIN: "it is being moved to {}: that has to end first",
-        Kind.DONE: "it was moved to {}, and can be moved from there",
-    }
-    return what[mark.kind].format(mark.url)
+            found |= {str(each.cidr.masked) for each in entry[0].leases.values()} if entry else set()
+        return found
 
 
 def domains_of(store: Store) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, frozen
 
 from podnet.engine import registry
+from podnet.engine.migration_rename import Renamed, base_of, part
 from podnet.errors import PodnetError, StoreError, TryAgainLaterError
 from podnet.ipam import migrate
 from podnet.ipam.migrate import Kind, Mark, State, state_of
@@ -48,9 +49,10 @@ class Following:
             store: the one that the settings name.
             opener: opens another by its URL, when a domain turns out to be there.
         """
-        self._stores = [store]
+        self._stores: list[Store] = [store]
         self._opener = opener
-        self._opened: dict[str, int] = {}
+        self._bases: dict[str, Store] = {}
+        self._numbers: dict[tuple[str, str, str], int] = {}
         self._lock = threading.Lock()
         if hasattr(store, "seek"):
             self.seek = self._seek
@@ -87,19 +89,20 @@ class Following:
     def keys(self, prefix: str) -> Iterator[str]:
         """Return the keys that start with ``prefix``, in order, wherever the blocks are."""
         places = dict.fromkeys((each.at, each.prefix) for each in self._places(0, prefix))
-        return _merged([self._stores[at].keys(part) for at, part in places])
+        return _merged([self._stores[at].keys(start) for at, start in places])
 
     def close(self) -> None:
         """Close all stores that were opened. May be called again."""
-        for store in self._stores:
+        home = base_of(self._stores[0])
+        for store in (home, *(each for each in self._bases.values() if each is not home)):
             store.close()
 
     def _seek(self, prefix: str, owner: Owner) -> Iterator[str]:
         places: tuple[_Place, ...] = (_Place(0, prefix, ""),)
         for _ in range(_ATTEMPTS):
             found = [
-                sorted(_sought(self._stores[at], part, owner))
-                for at, part in dict.fromkeys((each.at, each.prefix) for each in places)
+                sorted(_sought(self._stores[at], start, owner))
+                for at, start in dict.fromkeys((each.at, each.prefix) for each in places)
             ]
             # Where a mark was set meanwhile, blocks may have been missed in both stores.
             before, places = places, self._places(0, prefix)
@@ -107,11 +110,18 @@ class Following:
                 return _merged(found)
         raise TryAgainLaterError(f"domains under {prefix!r} move faster than they can be searched")
 
-    def know(self, store: Store) -> int:
-        """Return the number by which an open store is known here from now on."""
+    def know(self, store: Store, domain: str) -> int:
+        """Return the number by which an open store is known here from now on.
+
+        Args:
+            store: which.
+            domain: of whose blocks; there it has the name that it has here.
+        """
         with self._lock:
+            identity = load_identity(store)
+            self._bases[identity] = store
             self._stores.append(store)
-            self._opened[load_identity(store)] = len(self._stores) - 1
+            self._numbers[part(domain), identity, domain] = len(self._stores) - 1
             return len(self._stores) - 1
 
     def load_at(self, at: int, key: str, came: int | None = None) -> Entry:
@@ -220,10 +230,10 @@ class Following:
             return None
         if state is State.MOVED and mark.kind is not Kind.JOIN:
             if entry is not None and mark.leads_away:
-                settle(store, self._stores[self._follow(mark, key)], key, entry)
+                settle(store, self._stores[self._follow(mark, migrate.part_of(key))], key, entry)
             return None
         found: tuple[int, Entry] | None = (at, entry)
-        if mark.kind is not Kind.HOME and (there := self._follow(mark, key)) != came:
+        if mark.kind is not Kind.HOME and (there := self._follow(mark, migrate.part_of(key))) != came:
             if not hops:
                 raise StoreError(f"block {key}: the marks of its domain lead in a circle")
             found = self._walk(there, key, at if mark.leads_away else None, hops - 1)
@@ -231,43 +241,61 @@ class Following:
             return found
         return found if migrate.never_open(entry[0] if entry else None) else None
 
-    def _follow(self, mark: Mark, key: str) -> int:
-        """Return the number of the store that a mark names.
+    def _follow(self, mark: Mark, asked: str) -> int:
+        """Return the number of the store that a mark names, with the domain under its name here.
+
+        Args:
+            mark: of the domain.
+            asked: what stands for the domain in keys that are asked for here.
 
         Raises:
             TryAgainLaterError: it cannot be opened here, or another one is there.
         """
         with self._lock:
-            if 0 not in self._opened.values() and (own := load_identity(self._stores[0])):
-                self._opened[own] = 0
-            known = self._opened.get(mark.store)
-            if known is not None:
-                return known
-            try:
-                store = self._opener(mark.url)
-            except PodnetError as error:
-                what = f"{_where(mark, key)}, which cannot be opened"
-                raise TryAgainLaterError(what, str(error)) from error
-            if load_identity(store) != mark.store:
-                with suppress(PodnetError):
-                    store.close()
-                raise TryAgainLaterError(
-                    f"{_where(mark, key)}, which is another one on this machine",
-                    "a store of one machine's own files can be followed to on that machine only",
-                )
-            self._stores.append(store)
-            self._opened[mark.store] = len(self._stores) - 1
-            return len(self._stores) - 1
+            place = asked, mark.store, mark.domain
+            known = self._numbers.get(place)
+            if known is None:
+                base, home = self._base(mark), self._stores[0]
+                at_home = home.there_part if isinstance(home, Renamed) else asked
+                if base is base_of(home) and part(mark.domain) == at_home:
+                    known = 0
+                else:
+                    known = len(self._stores)
+                    same = part(mark.domain) == asked
+                    self._stores.append(base if same else Renamed(base, asked, mark.domain))
+                self._numbers[place] = known
+            return known
+
+    def _base(self, mark: Mark) -> Store:
+        """Return the bare store that a mark names."""
+        home = base_of(self._stores[0])
+        if home not in self._bases.values() and (own := load_identity(home)):
+            self._bases[own] = home
+        if mark.store in self._bases:
+            return self._bases[mark.store]
+        try:
+            store = self._opener(mark.url)
+        except PodnetError as error:
+            raise TryAgainLaterError(f"{_where(mark)}, which cannot be opened", str(error)) from error
+        if load_identity(store) != mark.store:
+            with suppress(PodnetError):
+                store.close()
+            raise TryAgainLaterError(
+                f"{_where(mark)}, which is another one on this machine",
+                "a store of one machine's own files can be followed to on that machine only",
+            )
+        self._bases[mark.store] = store
+        return store
 
     def _places(self, at: int, prefix: str, hops: int = _HOPS) -> tuple[_Place, ...]:
         """Return the stores where keys of a prefix may be, those that blocks leave first."""
         places = [_Place(at, prefix, "")]
-        for part, mark, version in marks(self._stores[at], prefix):
+        for asked, mark, version in marks(self._stores[at], prefix):
             places[0] = evolve(places[0], marks=f"{places[0].marks}{version} ".strip())
             if mark.kind is Kind.HOME or not hops:
                 continue
-            whole = prefix if "/" in prefix else f"{part}/"
-            there = self._follow(mark, part)
+            whole = prefix if "/" in prefix else f"{asked}/"
+            there = self._follow(mark, asked)
             if mark.leads_away:
                 places += self._places(there, whole, hops - 1)
             else:
@@ -287,10 +315,12 @@ class _Place:
 class View:
     """The target of a join, as those see it who come from the source of it."""
 
-    def __init__(self, target: Store, source: Store, opener: Callable[[str], Store]) -> None:
-        """Take both stores, bare; neither is closed here."""
+    def __init__(
+        self, target: Store, source: Store, domain: str, opener: Callable[[str], Store]
+    ) -> None:
+        """Take both stores; neither is closed here."""
         self._following = Following(target, opener=opener)
-        self._came = self._following.know(source)
+        self._came = self._following.know(source, domain)
 
     def load(self, key: str) -> Entry:
         """Load; see ``Following.load``."""
@@ -301,13 +331,13 @@ class View:
         return self._following.swap_at(0, key, new, expected, self._came)
 
 
-def load_mark(store: Store, part: str) -> tuple[Mark, Entry]:
+def load_mark(store: Store, marked: str) -> tuple[Mark, Entry]:
     """Return the mark of a domain in a store, and the entry that it was read from.
 
     Raises:
         StoreError: the store is broken, or what is there is no mark.
     """
-    entry = store.load(migrate.mark_key(part))
+    entry = store.load(migrate.mark_key(marked))
     return migrate.read_mark(entry[0] if entry else None), entry
 
 
@@ -317,14 +347,14 @@ def marks(store: Store, prefix: str) -> Iterator[tuple[str, Mark, str]]:
     Each comes with the part of keys that stands for its domain, and with its version.
     """
     if "/" in prefix:
-        part = migrate.part_of(prefix)
-        mark, entry = load_mark(store, part)
-        yield part, mark, entry[1] if entry else ""
+        marked = migrate.part_of(prefix)
+        mark, entry = load_mark(store, marked)
+        yield marked, mark, entry[1] if entry else ""
         return
     for key in list(store.keys(migrate.MARK_PREFIX)):
         entry = store.load(key)
-        if entry is not None and (part := migrate.marked_part(entry[0])).startswith(prefix):
-            yield part, migrate.read_mark(entry[0]), entry[1]
+        if entry is not None and (marked := migrate.marked_part(entry[0])).startswith(prefix):
+            yield marked, migrate.read_mark(entry[0]), entry[1]
 
 
 def _sought(store: Store, prefix: str, owner: Owner) -> Iterable[str]:
@@ -384,9 +414,9 @@ def _state(entry: Entry) -> State:
     return state_of(entry[0] if entry else None)
 
 
-def _where(mark: Mark, key: str) -> str:
+def _where(mark: Mark) -> str:
     verb = "is being moved from" if mark.kind is Kind.FROM else "was moved to"
-    return f"the domain of {key} {verb} {mark.url}"
+    return f"domain {mark.domain} {verb} {mark.url}"
 
 
 def follow(url: str) -> Following:

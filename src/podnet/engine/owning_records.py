@@ -338,6 +338,8 @@ class Records:
             current.looked = now
             if current is held and is_told:
                 current.told = max(current.told, changes)
+            elif not is_told and current.told >= current.changes:
+                current.changes += 1  # by another process of the node
             current.since = None if current.told >= current.changes else current.since or now
             current.idle = None if record.leases else current.idle or now
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from podnet.engine.lanes import Lane
     from podnet.engine.owning import Owning
     from podnet.engine.owning_rooms import Rooms
-    from podnet.engine.turns import Allocation
+    from podnet.engine.requests import Allocation
 
 
 class OwnedTurn(Turn):

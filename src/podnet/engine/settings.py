@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from podnet.errors import DecodingError, InvalidConfigError, IOFailureError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 CONFIG_FILE = "/etc/cni/net.d/podnet.d/podnet.conf"
 """Beside the runtime's configurations, in a folder that runtimes do not read."""
@@ -35,6 +35,7 @@ class Settings:
             declares as capability (NPWG 1.3, 4.1.2.1.3.2); Multus never refuses.
         claims: where IPAMClaims are: ``kubernetes:`` with or without the path of a kubeconfig;
             empty for the manifests of ``networks``.
+        reserved: addresses, networks and ``first-last`` texts that no pool hands out.
     """
 
     state_dir: str = "/var/lib/podnet"
@@ -46,6 +47,7 @@ class Settings:
     timeout: float = 110.0
     strict_capabilities: bool = False
     claims: str = ""
+    reserved: tuple[str, ...] = ()
 
 
 _TEXTS = {
@@ -57,7 +59,7 @@ _TEXTS = {
 }
 _FOLDERS = ("file", "host-local")
 _KUBECONFIGS = ("kubernetes", "whereabouts")
-_LISTS = {"networks": "networks", "binDirs": "bin_dirs"}
+_LISTS = {"networks": "networks", "binDirs": "bin_dirs", "reserved": "reserved"}
 
 
 def load(environ: Mapping[str, str], **overrides: object) -> Settings:
@@ -153,16 +155,29 @@ def _checked(document: dict[str, object], path: str) -> dict[str, object]:
         for value in _paths(name, fields.get(name))
         if not value.startswith("/")
     ]
+    mistakes += _not_addresses(fields.get("reserved", ()))  # type: ignore[arg-type]  # texts, checked above
     if mistakes:
         raise InvalidConfigError(f"{path} has mistakes", tuple(mistakes))
     return fields
 
 
+def _not_addresses(texts: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if not texts:
+        return
+    from podnet.model.addresses import parse_span
+
+    for n, text in enumerate(texts):
+        try:
+            parse_span(text)
+        except ValueError as error:
+            yield f"reserved[{n}]", str(error)
+
+
 def _paths(name: str, value: object) -> tuple[str, ...]:
     """Return the paths in a setting: a plugin's working folder is the runtime's, whatever it is."""
-    if name == "node" or value is None:
+    if name in ("node", "reserved") or value is None:
         return ()
-    if name == "store":
+    if name in ("store", "claims"):
         scheme, _, folder = str(value).partition(":")
         if scheme == "sqlite":
             return (_database_file(folder),)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from attrs import define, evolve, field
+from attrs import evolve
 
 from podnet.engine.lanes import ALL_TAKEN
+from podnet.engine.requests import Allocation, Change, Draft, Freed
 from podnet.engine.shortage import exhausted, held_by, not_free
 from podnet.errors import AddressUnavailableError, PodnetError
 from podnet.ipam import grant, space
@@ -16,118 +16,12 @@ from podnet.model.addresses import Address
 from podnet.model.block import BLOCK_BITS, BLOCK_SIZE, Block, block_index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from podnet.engine.lanes import Lane, Plan
+    from podnet.engine.requests import Request
     from podnet.model.lease import Lease, Owner
     from podnet.ports import Picker, Store
-
-    Decide = Callable[[Block], tuple[Block, tuple[Lease, ...]]]
-
-
-@define(eq=False, kw_only=True)
-class Request:
-    """Something to be done to the blocks of one lane, and what came of it.
-
-    Attributes:
-        what: says it in an error.
-        settled: it is done, or refused.
-        error: why it is refused.
-        unknown: the error came from the swap itself: whether it was done is not known.
-    """
-
-    what: str
-    settled: bool = False
-    error: BaseException | None = None
-    unknown: bool = False
-
-    def refuse(self, error: BaseException, *, unknown: bool = False) -> None:
-        """Settle it with an error."""
-        self.settled, self.error, self.unknown = True, error, unknown
-
-
-@define(eq=False, kw_only=True)
-class Allocation(Request):
-    """An owner wants an address.
-
-    Attributes:
-        plan: of the pool.
-        owner: for whom.
-        network: CNI network it is for.
-        wanted: this address or none.
-        claim: what keeps the address; empty for a usual lease.
-        lease: the answer.
-        new: it was not held before.
-        waits: nodes that hold the blocks where the only free addresses may be, asked to give
-            them back.
-        asked: the blocks that they were asked for.
-        rounds: how often it has been tried before, waiting for them.
-    """
-
-    plan: Plan
-    owner: Owner
-    network: str
-    wanted: Address | None
-    claim: str = ""
-    lease: Lease | None = None
-    new: bool = False
-    waits: tuple[str, ...] = ()
-    asked: tuple[int, ...] = ()
-    rounds: int = 0
-    _before: dict[int, str | None] | None = None
-
-    def seen_before(self, versions: dict[int, str | None]) -> bool:
-        """Tell whether an earlier look showed the same."""
-        same, self._before = versions == self._before, versions
-        return same
-
-
-@define(eq=False, kw_only=True)
-class Change(Request):
-    """A block is to be replaced by what a function makes of it, unless that takes nothing away.
-
-    Attributes:
-        index: which block.
-        decide: returns the new block and what it took away.
-        gone: the answer.
-    """
-
-    index: int
-    decide: Decide
-    gone: tuple[Lease, ...] = ()
-
-
-@define(eq=False)
-class _Draft:
-    """A block as it is to be swapped in, and whose requests ride on it."""
-
-    version: str | None
-    block: Block
-    riders: list[Request] = field(factory=list)
-    gone: list[Lease] = field(factory=list)
-    come: list[Lease] = field(factory=list)
-
-
-class _Freed(Mapping[int, float]):
-    """Free addresses to the time of their release, of the blocks at hand."""
-
-    def __init__(self, blocks: dict[int, tuple[Block, str]]) -> None:
-        self._blocks = blocks
-
-    def get(self, value: int, default: object = None) -> object:  # type: ignore[override]  # as dict's
-        entry = self._blocks.get(value >> BLOCK_BITS)
-        return default if entry is None else entry[0].freed.get(value % BLOCK_SIZE, default)
-
-    def __getitem__(self, value: int) -> float:
-        return self._blocks[value >> BLOCK_BITS][0].freed[value % BLOCK_SIZE]
-
-    def __iter__(self) -> Iterator[int]:
-        for block, _ in self._blocks.values():
-            for offset in block.freed:
-                yield block.first + offset
-
-    def __len__(self) -> int:
-        return sum(len(block.freed) for block, _ in self._blocks.values())
 
 
 # Blocks that are recalled at once, and how many waits go by until others are as well.
@@ -148,7 +42,7 @@ class Turn:
         self._now = now
         self._fresh: dict[int, str | None] = {}
         self._broken: dict[int, PodnetError] = {}
-        self._drafts: dict[int, _Draft] = {}
+        self._drafts: dict[int, Draft] = {}
         self._granted: list[Lease] = []
         self._looked: set[int] = set()
 
@@ -169,7 +63,7 @@ class Turn:
             again += self._swap(index, draft)
         return again
 
-    def _swap(self, index: int, draft: _Draft) -> list[Request]:
+    def _swap(self, index: int, draft: Draft) -> list[Request]:
         lane = self._lane
         try:
             won = self._store.swap(lane.key(index), draft.block, draft.version)
@@ -269,7 +163,7 @@ class Turn:
     ) -> None:
         draft = self._drafts.get(new.index)
         if draft is None:
-            draft = self._drafts[new.index] = _Draft(self._fresh[new.index], new)
+            draft = self._drafts[new.index] = Draft(self._fresh[new.index], new)
         draft.block = new
         draft.riders.append(request)
         draft.gone += gone
@@ -432,7 +326,7 @@ class Turn:
             node=self._node,
             requested=request.wanted,
             last=self._last(request.plan),
-            freed=_Freed(self._lane.blocks),
+            freed=Freed(self._lane.blocks),
             now=self._now,
             blocks=blocks,
         )

@@ -12,8 +12,10 @@ from podnet.errors import PodnetError
 from podnet.ipam import space
 from podnet.ipam.conf import STATIC, read_want
 from podnet.ipam.host_local import HOST_LOCAL, data_dir
+from podnet.ipam.reserve import with_reserved
 from podnet.ipam.want import IpamWant
 from podnet.ipam.whereabouts import as_objects
+from podnet.model.addresses import parse_span
 from podnet.model.conf import inject, salvage_config
 from podnet.model.reader import Reader
 from podnet.model.wire import load_json
@@ -46,16 +48,20 @@ class Defined:
 def defined(house: House) -> Defined:
     """Return the pools that the settings' manifests and the folder of configurations tell of.
 
+    What the settings reserve is taken out of them.
+
     A broken file or definition hides no other. Pools that are kept in another store than the one
     in use, as host-local's are, are left out.
     """
     found: dict[Pool, dict[str, None]] = {}
     faults: list[tuple[str, PodnetError]] = []
+    spans = [parse_span(text) for text in house.settings.reserved]
     for name, network in _networks(house):
         try:
             if isinstance(network, PodnetError):
                 raise network
-            for pool in _pools(house, network):
+            for each in _pools(house, network):
+                pool = with_reserved(each, spans)
                 space.intervals(pool)
                 found.setdefault(pool, {})[name] = None
         except PodnetError as error:

@@ -17,6 +17,7 @@ begin with: an allocator that knows nothing of moves takes it for another node's
 from __future__ import annotations
 
 import enum
+import json
 from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
@@ -138,7 +139,10 @@ def _empty(state: State, block: Block, sequence: int) -> Block:
 
 
 def moved(block: Block) -> Block:
-    """Return an open block of the source as closed; blocks are as stores keep them, here as below."""
+    """Return an open block of the source as closed.
+
+    Blocks are as stores keep them, here and below.
+    """
     return _as(State.MOVED, block)
 
 
@@ -267,11 +271,13 @@ class Mark:
         kind: what is said.
         store: identity of the other store.
         url: URL of the other store, without a password.
+        domain: the domain's name in the other store.
     """
 
     kind: Kind = Kind.HOME
     store: str = ""
     url: str = ""
+    domain: str = ""
 
     @property
     def leads_away(self) -> bool:
@@ -301,11 +307,15 @@ def read_mark(block: Block | None) -> Mark:
     """
     if block is None or not block.holder:
         return Mark()
-    word, _, rest = block.holder.partition(" ")
-    store, _, url = rest.partition(" ")
     try:
-        return Mark(kind=Kind(word), store=store, url=url)
-    except ValueError:
+        fields = json.loads(block.holder)
+        return Mark(
+            kind=Kind(fields["kind"]),
+            store=str(fields["store"]),
+            url=str(fields["url"]),
+            domain=str(fields["domain"]),
+        )
+    except (ValueError, TypeError, KeyError):
         raise StoreError(f"block {block.key}: {block.holder!r} is no mark of a move") from None
 
 
@@ -314,14 +324,27 @@ def marked_part(block: Block) -> str:
     return block.domain.removeprefix(_MARKS)
 
 
-def mark_block(part: str, mark: Mark, before: Block | None) -> Block:
-    """Return the block that holds a mark; its sequence counts how often it changed."""
+def mark_block(part: str, mark: Mark, before: Block | None, sequence: int = 0) -> Block:
+    """Return the block that holds a mark.
+
+    Args:
+        part: stands for its domain in keys.
+        mark: what it says.
+        before: what is there now; the sequence counts how often it changed.
+        sequence: instead, if not 0.
+    """
+    fields = {
+        "kind": mark.kind.value,
+        "store": mark.store,
+        "url": mark.url,
+        "domain": mark.domain,
+    }
     return Block(
         domain=_MARKS + part,
         version=4,
         index=0,
-        sequence=(before.sequence if before else 0) + 1,
-        holder=f"{mark.kind.value} {mark.store} {mark.url}",
+        sequence=sequence or (before.sequence if before else 0) + 1,
+        holder=json.dumps(fields),
     )
 
 

@@ -24,8 +24,8 @@ WRITES = f"{GROUP}/writes"
 KEY = f"{GROUP}/key"
 """Annotation: the block's key, as in ``spec``, for who reads no more than metadata."""
 
-REMEMBERED = 8
-_WRITES_FORM = re.compile(r"(\d+)((?: [0-9a-f]{12})*)")
+REMEMBERED = 32
+_WRITES_FORM = re.compile(r"(\d+)((?: [0-9a-f]{8})*)")
 
 
 @frozen
@@ -54,7 +54,7 @@ class Writes:
 
     def next(self) -> Writes:
         """Return what is to be written with the next write, whose id is the first."""
-        return Writes(self.count + 1, (secrets.token_hex(6), *self.ids)[:REMEMBERED])
+        return Writes(self.count + 1, (secrets.token_hex(4), *self.ids)[:REMEMBERED])
 
     def __str__(self) -> str:
         return " ".join((str(self.count), *self.ids))

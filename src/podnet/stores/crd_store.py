@@ -3,7 +3,7 @@
 A swap is one write: creating is POST, which only one can win; replacing is a merge patch that
 names the object's UID and resourceVersion and tells only what changed; deleting has both as
 preconditions. If a reply is lost, the object itself tells whether the write took effect: each
-write leaves a random id in an annotation, with those of the last seven before it.
+write leaves a random id in an annotation, with those of the last 31 before it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Params = Mapping[str, object]
     Rows = Sequence[Sequence[Any]]
 
-_KNOWN_BLOCKS = 4096
+_KNOWN_BLOCKS = 256
 _HEAD = len(HEAD)
 
 

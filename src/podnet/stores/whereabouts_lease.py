@@ -23,7 +23,7 @@ from podnet.cluster.answers import (
     UnreachableError,
 )
 from podnet.cluster.resource import LEASES
-from podnet.errors import StoreError
+from podnet.errors import PodnetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ class LeaseLostError(UnreachableError):
 
 
 class Leader:
-    """Takes one Lease, again and again. One thread at a time may use it."""
+    """Takes one Lease, again and again. Only one thread at a time may use it."""
 
     def __init__(
         self, cluster: Cluster, namespace: str, name: str, *, node: str = "", patience: float = 30.0
@@ -67,25 +67,33 @@ class Leader:
         self._node = node or os.uname().nodename
         self._patience = patience
         self._left: Document | None = None
+        self._held: Leading | None = None
 
     @contextmanager
-    def leading(self) -> Iterator[Leading]:
-        """Hold the Lease.
+    def leading(self, patience: float | None = None) -> Iterator[Leading]:
+        """Hold the Lease; who holds it already goes on holding it.
+
+        Args:
+            patience: seconds to wait for other holders, if not as long as usual.
 
         Raises:
             UnreachableError: others held it for the whole patience.
             StoreError: the API server cannot be reached or refuses.
         """
+        if self._held is not None:
+            yield self._held
+            return
         # Never "namespace/pod", as whereabouts calls itself: two of one name would both lead.
         identity = f"podnet:{self._node}:{os.getpid()}:{os.urandom(6).hex()}"
-        held = Leading(self, identity, self._acquire(identity))
+        self._held = held = self._acquire(identity, patience or self._patience)
         try:
             yield held
         finally:
+            self._held = None
             self._left = self._release(held)
 
-    def _acquire(self, identity: str) -> Document:
-        ends = time.monotonic() + self._patience
+    def _acquire(self, identity: str, patience: float) -> Leading:
+        ends = time.monotonic() + patience
         seen: tuple[object, float] = (None, 0.0)
         # As this process left it, it may still be: that saves a question.
         found, self._left = self._left, None
@@ -101,7 +109,7 @@ class Leader:
             if holder in ("", identity) or now - seen[1] > lasting + _MARGIN:
                 taken = self._take(identity, found)
                 if taken is not None:
-                    return taken
+                    return Leading(self, identity, taken, now)
             elif now > ends:
                 raise UnreachableError(
                     f"the Lease {self._namespace}/{self._name} is held by {holder}",
@@ -165,19 +173,18 @@ class Leader:
         }
         try:
             return self._cluster.replace(LEASES, {**document, "spec": spec})
-        except UnknownOutcomeError:
-            return None
-        except StoreError:
+        except PodnetError:
             return None
 
 
 class Leading:
     """A Lease while it is held."""
 
-    def __init__(self, leader: Leader, identity: str, document: Document) -> None:
+    def __init__(self, leader: Leader, identity: str, document: Document, since: float) -> None:
         self._leader = leader
         self._identity = identity
-        self._renewed = time.monotonic()
+        # Of the time before the request: the record counts from when it was written.
+        self._renewed = since
         self.document = document
 
     def keep(self) -> None:
@@ -190,7 +197,6 @@ class Leading:
         now = time.monotonic()
         if now - self._renewed > _RENEW_AFTER:
             self.document = self._leader.renew(self._identity, self.document)
-            # Of the time before the request: the record counts from when it was written.
             self._renewed = now
 
 

@@ -20,14 +20,9 @@ from podnet.cluster.resource import custom
 from podnet.errors import StoreError
 from podnet.ipam.whereabouts import pool_of_domain, pool_of_name, range_of_name
 from podnet.model.addresses import parse_prefix
+from podnet.stores.whereabouts_change import PoolFullError, document, json_patch, pool_after
 from podnet.stores.whereabouts_lease import Leader
-from podnet.stores.whereabouts_pool import (
-    DOMAIN,
-    NoRangeError,
-    PoolFullError,
-    PoolObject,
-    created,
-)
+from podnet.stores.whereabouts_pool import DOMAIN, NoRangeError, PoolObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +31,7 @@ if TYPE_CHECKING:
     from podnet.ipam.whereabouts import PoolRef
     from podnet.model.addresses import Address, Prefix
     from podnet.model.lease import Lease
-    from podnet.stores.whereabouts_pool import Change
+    from podnet.stores.whereabouts_change import Change
 
 Document = dict[str, Any]
 
@@ -56,15 +51,15 @@ class Memory:
     Attributes:
         pid: whose it is.
         lock: held while ``pools`` is changed.
-        turn: held by the one thread that leads.
+        turn: held by the one thread that leads, which may lead within what it leads.
         pools: IPPools as last read or written.
-        leaders: name of a Lease to who takes it.
+        leaders: name of a Lease to who takes it; only for who has the turn.
         rivals: domain to what is known to be handed out elsewhere.
     """
 
     pid: int = field(factory=os.getpid)
     lock: threading.Lock = field(factory=threading.Lock)
-    turn: threading.Lock = field(factory=threading.Lock)
+    turn: threading.RLock = field(factory=threading.RLock)
     pools: OrderedDict[str, PoolObject] = field(factory=OrderedDict)
     leaders: dict[str, Leader] = field(factory=dict)
     rivals: dict[str, dict[Address, Lease]] = field(factory=dict)
@@ -101,10 +96,10 @@ class Pools:
             version = self._cluster.version(POOLS, name, self.namespace)
             if version == known.version:
                 return known
-        document = self._cluster.get(POOLS, name, self.namespace)
-        if known is not None and document is not None and _is_at(document, known):
+        found = self._cluster.get(POOLS, name, self.namespace)
+        if known is not None and found is not None and _is_at(found, known):
             return known
-        return self._keep(name, None if document is None else PoolObject.read(document))
+        return self._keep(name, None if found is None else PoolObject.read(found))
 
     def _keep(self, name: str, pool: PoolObject | None) -> PoolObject | None:
         memory = self.memory
@@ -170,16 +165,21 @@ class Pools:
         name = pool.name
         try:
             if not pool.uid:
-                document = self._cluster.create(POOLS, created(pool, change), self.namespace)
-                return self._keep(name, PoolObject.read(document))
+                made = self._cluster.create(POOLS, document(pool, change), self.namespace)
+                return self._keep(name, PoolObject.read(made))
             found = self._cluster.patch(
-                POOLS, name, pool.patch(change), self.namespace, kind=JSON_PATCH, meta_only=True
+                POOLS,
+                name,
+                json_patch(pool, change),
+                self.namespace,
+                kind=JSON_PATCH,
+                meta_only=True,
             )
         except (ConflictError, ExistsError, MissingError):
             return None
         except TooLargeError as error:
             raise PoolFullError(f"IPPool {name!r} is full", str(error)) from error
-        return self._keep(name, pool.after(change, found["metadata"]))
+        return self._keep(name, pool_after(pool, change, found["metadata"]))
 
     def delete(self, pool: PoolObject) -> bool:
         """Delete a pool if it still is at this version; tell whether it was this one.
@@ -219,6 +219,6 @@ def _overlap(network: Prefix, ref: PoolRef) -> bool:
     )
 
 
-def _is_at(document: Document, pool: PoolObject) -> bool:
-    meta = document["metadata"]
+def _is_at(found: Document, pool: PoolObject) -> bool:
+    meta = found["metadata"]
     return (meta["uid"], meta["resourceVersion"]) == (pool.uid, pool.version)

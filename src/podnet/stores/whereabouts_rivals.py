@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from podnet.cluster.door import Cluster
     from podnet.ipam.whereabouts import PoolRef
+    from podnet.stores.whereabouts_change import Step
     from podnet.stores.whereabouts_details import Entry
     from podnet.stores.whereabouts_lease import Leading
-    from podnet.stores.whereabouts_pool import PoolObject, Step
+    from podnet.stores.whereabouts_pool import PoolObject
     from podnet.stores.whereabouts_pools import Pools
 
 MEND_EVERY = 600.0

@@ -8,23 +8,24 @@ of its own, whose range is the block.
 from __future__ import annotations
 
 import time
-from hashlib import blake2b, sha256
+from contextlib import ExitStack, contextmanager, suppress
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from podnet.errors import StoreError
-from podnet.ipam.whereabouts import PoolRef, pool_of_domain
+from podnet.errors import PodnetError, StoreError
+from podnet.ipam.whereabouts import pool_of_domain
 from podnet.model.addresses import BITS, Address, Prefix
-from podnet.model.block import BLOCK_BITS, Block, block_key, key_parts
+from podnet.model.block import BLOCK_BITS, Block, block_key
 from podnet.stores.whereabouts_details import entry_of
 from podnet.stores.whereabouts_lease import Leader
+from podnet.stores.whereabouts_place import FIRST_PART, first_part, place_of, ref_of_prefix
 from podnet.stores.whereabouts_pool import (
     DOMAIN,
     ELSEWHERE,
     KEY,
     MENDED,
-    PREFIX,
     PoolObject,
     new_pool,
 )
@@ -33,33 +34,18 @@ from podnet.stores.whereabouts_rivals import Rivals
 from podnet.stores.whereabouts_swap import LedSwap, Swap, Target
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
 
     from podnet.cluster.door import Cluster
+    from podnet.ipam.whereabouts import PoolRef
     from podnet.model.lease import Owner
+    from podnet.stores.whereabouts_place import Place
 
 DEFAULT_NAMESPACE = "kube-system"
 """Where whereabouts has its objects if the context of its kubeconfig names no namespace."""
 
-FIRST_PART = PREFIX + "first-part"
-"""Label: a digest of the part of a key before its first slash; of blocks, that is the domain."""
-
-
-@frozen
-class Place:
-    """Where a key's block is.
-
-    Attributes:
-        key: the key.
-        name: of the IPPool.
-        ref: which of whereabouts' pools; None for a pool that is this block's alone.
-        parts: domain, version and index; None if the key does not tell them.
-    """
-
-    key: str
-    name: str
-    ref: PoolRef | None
-    parts: tuple[str, int, int] | None
+_QUEUE_PATIENCE = 5.0
 
 
 class WhereaboutsStore:
@@ -101,20 +87,19 @@ class WhereaboutsStore:
         Raises:
             StoreError: the API server cannot be reached or refuses, or the object is damaged.
         """
-        place = _place(key)
+        place = place_of(key)
         pool = self._pools.fresh(place.name)
         if place.ref is None:
             return None if pool is None else self._own_block(place, pool)
         _check_range(place.ref, pool)
-        assert place.parts is not None
-        domain, version, index = place.parts
+        ref, index = place.ref, place.index
         tag = None if pool is None else pool.tag(index)
-        overlay = self._rivals.overlay(place.ref, pool, index) if place.ref.unique else {}
+        overlay = self._rivals.overlay(ref, pool, index) if ref.unique else {}
         if tag is None and not overlay:
             return None
-        block = Block(domain=domain, version=version, index=index)
+        block = Block(domain=ref.domain, version=ref.network.version, index=index)
         if pool is not None and tag is not None:
-            block = pool.block(domain, index)
+            block = pool.block(ref.domain, index)
         if not overlay:
             return block, tag or ""
         leases = {**overlay, **block.leases}
@@ -127,7 +112,7 @@ class WhereaboutsStore:
         tag = pool.tag(index)
         if tag is None:
             return None
-        domain = pool.annotations.get(DOMAIN) or (place.parts or ("",))[0]
+        domain = pool.annotations.get(DOMAIN) or place.domain
         if pool.annotations.get(KEY, place.key) != place.key or not domain:
             raise StoreError(
                 f"IPPool {place.name!r} does not tell that it is of the key {place.key!r}"
@@ -143,22 +128,17 @@ class WhereaboutsStore:
                 what became of a write whose reply was lost.
             TryAgainLaterError: others held whereabouts' Lease for too long.
         """
-        place = _place(key)
-        tag = expected.partition("~")[0] or None if expected is not None else None
+        place = place_of(key)
+        tag = None if expected is None else expected.partition("~")[0] or None
+        if new is None and tag is None:
+            return self._is_nothing(place)
         if new is not None:
             new = _without_elsewhere(new)
-        misplaced = place.ref is None and _ref_of_prefix(key) is not None
-        if misplaced or (place.ref is not None and new is not None and new.key != key):
-            if new is None:
-                return tag is None
-            raise StoreError(f"the block {new.key!r} cannot be kept under the key {key!r}")
-        if place.ref is None and new is None:
-            pool = self._pools.fresh(place.name)
-            if pool is None:
-                return tag is None
-            target = Target(pool, pool.base.value >> BLOCK_BITS, whole=True)
-        else:
-            target = self._target(place, new)
+            if new.key != key and ref_of_prefix(key) is not None:
+                raise StoreError(f"the block {new.key!r} cannot be kept under the key {key!r}")
+        target = self._target(place, new)
+        if target is None:
+            return False
         swap = Swap(self._pools, target, new, tag)
         pool = swap.look()
         if place.ref is not None:
@@ -166,35 +146,61 @@ class WhereaboutsStore:
         change = swap.change(pool)
         if change is None:
             return False
-        if new is None and tag is None:
-            return True
         if place.ref is None or not place.ref.unique or not change.steps:
             return swap.run(pool, self._timeout, lambda _, change: change) is not None
         return self._led(swap, target, place.ref)
 
-    def _led(self, swap: Swap, target: Target, ref: PoolRef) -> bool:
-        memory, now = self._pools.memory, self._clock()
-        with memory.turn:
-            leader = memory.leaders.get(ref.lease)
-            if leader is None:
-                leader = memory.leaders[ref.lease] = Leader(
-                    self._cluster, self.namespace, ref.lease, patience=self._patience
-                )
-            with leader.leading() as held:
-                led = LedSwap(swap, target, ref, self._rivals, self._pools, now)
-                return led.run(held, self._timeout)
+    def _is_nothing(self, place: Place) -> bool:
+        pool = self._pools.fresh(place.name)
+        if pool is None:
+            return True
+        index = pool.base.value >> BLOCK_BITS if place.ref is None else place.index
+        return pool.tag(index) is None
 
-    def _target(self, place: Place, new: Block | None) -> Target:
+    def _led(self, swap: Swap, target: Target, ref: PoolRef) -> bool:
+        now = self._clock()
+        with self._pools.memory.turn, self._leader(ref).leading() as held:
+            led = LedSwap(swap, target, ref, self._rivals, self._pools, now)
+            return led.run(held, self._timeout)
+
+    def _leader(self, ref: PoolRef) -> Leader:
+        leaders = self._pools.memory.leaders
+        if ref.lease not in leaders:
+            leaders[ref.lease] = Leader(
+                self._cluster, self.namespace, ref.lease, patience=self._patience
+            )
+        return leaders[ref.lease]
+
+    @contextmanager
+    def queue(self, prefix: str) -> Iterator[None]:
+        """Let those who want to change the same pool do so one after the other.
+
+        The line is whereabouts' Lease: who loads and decides without it often has it for nothing.
+
+        Args:
+            prefix: of the keys of the blocks.
+        """
+        ref = ref_of_prefix(prefix)
+        with ExitStack() as stack:
+            if ref is not None and stack.enter_context(_timed(self._pools.memory.turn)):
+                with suppress(PodnetError):
+                    stack.enter_context(self._leader(ref).leading(_QUEUE_PATIENCE))
+            yield
+
+    def _target(self, place: Place, new: Block | None) -> Target | None:
+        """Return the pool to write; None if there is nothing to take out."""
         if place.ref is not None:
-            assert place.parts is not None
-            notes = {DOMAIN: place.parts[0], MENDED: str(int(self._clock()))}
-            empty = new_pool(place.name, place.ref.network, notes)
-            return Target(empty, place.parts[2], whole=False)
-        assert new is not None
+            notes = {DOMAIN: place.ref.domain, MENDED: str(int(self._clock()))}
+            return Target(new_pool(place.name, place.ref.network, notes), place.index, whole=False)
+        if new is None:
+            pool = self._pools.fresh(place.name)
+            if pool is None:
+                return None
+            return Target(pool, pool.base.value >> BLOCK_BITS, whole=True)
         first = Address(new.version, new.first)
         network = Prefix(first, BITS[new.version] - BLOCK_BITS)
         notes = {DOMAIN: new.domain, KEY: place.key}
-        labels = {FIRST_PART: _first_part(place.key)}
+        labels = {FIRST_PART: first_part(place.key)}
         return Target(new_pool(place.name, network, notes, labels), new.index, whole=True)
 
     def keys(self, prefix: str) -> list[str]:
@@ -203,8 +209,8 @@ class WhereaboutsStore:
         Raises:
             StoreError: the API server cannot be reached or refuses.
         """
-        if _ref_of_prefix(prefix) is None and "/" in prefix:
-            labels = f"{FIRST_PART}={_first_part(prefix)}"
+        if ref_of_prefix(prefix) is None and "/" in prefix:
+            labels = f"{FIRST_PART}={first_part(prefix)}"
             notes = (
                 one["metadata"].get("annotations") or {}
                 for one in self._pools.listed(labels, meta_only=True)
@@ -229,7 +235,7 @@ class WhereaboutsStore:
 
     def _blocks(self, prefix: str) -> Iterator[tuple[PoolObject, str, int]]:
         """Yield the blocks that may have keys under a prefix: pool, key and index."""
-        ref = _ref_of_prefix(prefix)
+        ref = ref_of_prefix(prefix)
         if ref is not None:
             pool = self._pools.fresh(ref.name)
             _check_range(ref, pool)
@@ -237,7 +243,7 @@ class WhereaboutsStore:
                 for index in pool.indexes():
                     yield pool, block_key(ref.domain, ref.network.version, index), index
             return
-        labels = f"{FIRST_PART}={_first_part(prefix)}" if "/" in prefix else ""
+        labels = f"{FIRST_PART}={first_part(prefix)}" if "/" in prefix else ""
         for document in self._pools.listed(labels):
             key = (document["metadata"].get("annotations") or {}).get(KEY)
             try:
@@ -270,14 +276,11 @@ class WhereaboutsStore:
         ref = pool_of_domain(domain)
         if ref is None or not ref.unique:
             return False
-        memory = self._pools.memory
-        with memory.turn:
-            leader = Leader(self._cluster, self.namespace, ref.lease, patience=self._patience)
-            with leader.leading() as held:
-                pool = self._pools.fresh(ref.name)
-                _check_range(ref, pool)
-                around = self._rivals.around(ref, pool)
-                return pool is not None and self._rivals.mend(ref, around, held)
+        with self._pools.memory.turn, self._leader(ref).leading() as held:
+            pool = self._pools.fresh(ref.name)
+            _check_range(ref, pool)
+            around = self._rivals.around(ref, pool)
+            return pool is not None and self._rivals.mend(ref, around, held)
 
     def slice_of(self, name: str, node: str) -> Prefix | None:
         """Return a node's slice of a NodeSlicePool; None if it has none, or there is none.
@@ -292,25 +295,15 @@ class WhereaboutsStore:
         self._cluster.close()
 
 
-def _place(key: str) -> Place:
-    parts = key_parts(key)
-    ref = None if parts is None else pool_of_domain(parts[0])
-    if parts is not None and ref is not None and ref.network.version == parts[1]:
-        return Place(key, ref.name, ref, parts)
-    # No network's name can begin like this and go on with a range.
-    digest = sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-    return Place(key, f"podnet-{digest[:40]}", None, parts)
-
-
-def _ref_of_prefix(prefix: str) -> PoolRef | None:
-    """Return the pool of whereabouts' that all keys under a prefix are of, or None."""
-    head, slash, _ = prefix.partition("/")
-    parts = key_parts(block_key("x", 4, 0).replace("x", head, 1)) if slash else None
-    return None if parts is None else pool_of_domain(parts[0])
-
-
-def _first_part(key: str) -> str:
-    return sha256(key.partition("/")[0].encode("utf-8", "surrogatepass")).hexdigest()[:40]
+@contextmanager
+def _timed(lock: threading.RLock) -> Iterator[bool]:
+    """Have a lock, or do without after a while; tell which."""
+    has = lock.acquire(timeout=_QUEUE_PATIENCE)
+    try:
+        yield has
+    finally:
+        if has:
+            lock.release()
 
 
 def _check_range(ref: PoolRef, pool: PoolObject | None) -> None:

@@ -15,8 +15,9 @@ from attrs import frozen
 
 from podnet.cluster.answers import InvalidObjectError, UnknownOutcomeError, UnreachableError
 from podnet.errors import StoreError
+from podnet.stores.whereabouts_change import Change, plan
 from podnet.stores.whereabouts_details import REMEMBERED, new_token
-from podnet.stores.whereabouts_pool import MENDED, Change, also
+from podnet.stores.whereabouts_pool import MENDED
 from podnet.stores.whereabouts_rivals import TakenError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Swap:
             return None
         if self._planned is None or self._planned[0] is not pool:
             base = pool or self._target.empty
-            self._planned = pool, base.change(self._target.index, self._new, self._token)
+            self._planned = pool, plan(base, self._target.index, self._new, self._token)
         return self._planned[1]
 
     def run(self, pool: PoolObject | None, timeout: float, prepare: Prepare) -> Written | None:
@@ -229,7 +230,7 @@ class LedSwap:
             whole = self._rivals.mend(self._ref, around, held)
         except StoreError:
             return change
-        return also(change, MENDED, str(int(self._now))) if whole else change
+        return change.also(MENDED, str(int(self._now))) if whole else change
 
     def _try_undo(self, written: Written, error: StoreError) -> None:
         try:
@@ -247,7 +248,7 @@ class LedSwap:
             if pool is None or after is None:
                 return
             if pool.tag(index) == after.tag(index):
-                change = pool.change(index, old, new_token())
+                change = plan(pool, index, old, new_token())
             else:
                 change = _without(pool, written.change)
             with suppress(InvalidObjectError):

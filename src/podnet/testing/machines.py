@@ -76,7 +76,13 @@ def rule(**strategies: Any) -> Callable[[Callable[..., None]], Callable[..., Non
 
 _PLACES = (("a", 4, 1), ("a", 4, 2), ("a", 6, 1), ("a-b", 4, 1), ("b", 4, 1))
 _KEYS = tuple(block_key(*place) for place in _PLACES)
-_OWNERS = tuple(Owner(f"c{n}", f"eth{n % 2}", "ns", "pod", f"u{n // 2}") for n in range(4))
+# Two containers of one pod, another interface of it, and a container without a pod.
+_OWNERS = (
+    Owner("c0", "eth0", "ns", "pod", "u0"),
+    Owner("c1", "eth0", "ns", "pod", "u0"),
+    Owner("c0", "eth1", "ns", "pod", "u0"),
+    Owner("c2", "eth0"),
+)
 
 
 def is_of(holder: Owner, owner: Owner) -> bool:
@@ -92,24 +98,20 @@ def is_of(holder: Owner, owner: Owner) -> bool:
 
 @functools.cache
 def _content(place: int, number: int) -> Block:
-    """Return one of a few blocks of a place: successors have much in common, as they have in use.
-
-    Args:
-        place: which place.
-        number: from 0 to 511; what is in the block.
-    """
+    """Return one of the blocks of a place: each bit of the number tells something about it."""
     domain, version, index = _PLACES[place]
     first = index << BLOCK_BITS
-    held = [offset for n, offset in enumerate((0, 1, 300, 511)) if number >> n & 1]
+    bits = [number >> n & 1 for n in range(_BITS)]
+    held = [offset for n, offset in enumerate((0, 1, 300, 511)) if bits[n]]
     leases = {
         offset: Lease(
             domain=domain,
             pool="p",
             ip=Address(version, first + offset),
             length=24,
-            owner=_OWNERS[(n + number // 16) % len(_OWNERS)],
-            sequence=n + number % 5,
-            claim="ns/kept" if number % 7 == 6 else "",
+            owner=_OWNERS[(n + (number >> 4)) % len(_OWNERS)],
+            sequence=n,
+            claim="ns/kept" if bits[6] else "",
         )
         for n, offset in enumerate(held)
     }
@@ -118,15 +120,16 @@ def _content(place: int, number: int) -> Block:
         version=version,
         index=index,
         leases=leases,
-        sequence=8 + number % 3,
-        freed=({}, {2: 5.0}, {2: 6.0}, {2: 5.0, 3: 5.5})[number // 16 % 4],
-        holder=("", "", "node-0", "node-1")[number // 64 % 4],
-        recalled=number >= 256,
+        sequence=8 + bits[7],
+        freed={offset: 5.0 + offset for n, offset in ((8, 2), (9, 3)) if bits[n]},
+        holder="node" if bits[10] else "",
+        recalled=bool(bits[11]),
     )
 
 
+_BITS = 12
 _PLACE = st.integers(0, len(_PLACES) - 1)
-_CONTENT = st.integers(0, 511)
+_CONTENT = st.integers(0, (1 << _BITS) - 1)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -136,6 +139,7 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.store = opened()
         self.model: dict[str, tuple[Block, str]] = {}
+        self.contents: dict[int, int] = {}
         self.stale: dict[str, list[str]] = {}
 
     def teardown(self) -> None:
@@ -145,10 +149,16 @@ class StoreMachine(RuleBasedStateMachine):
     def _version(self, key: str) -> str | None:
         return self.model[key][1] if key in self.model else None
 
+    @rule(place=_PLACE, bit=st.integers(0, _BITS - 1))
+    def change(self, place: int, bit: int) -> None:
+        """Swap in what differs in little from what is there."""
+        self.put(place=place, content=self.contents.get(place, 0) ^ (1 << bit))
+
     @rule(place=_PLACE, content=_CONTENT)
     def put(self, place: int, content: int) -> None:
         """Swap with the right expectation: it wins, with a version never seen before."""
         key, block = _KEYS[place], _content(place, content)
+        self.contents[place] = content
         assert self.store.swap(key, block, self._version(key)) is True
         entry = self.store.load(key)
         assert entry is not None
@@ -156,6 +166,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert entry[1] not in self.stale.get(key, []), "a version came back"
         self.stale.setdefault(key, []).append(entry[1])
         self.model[key] = entry
+        for lease in block.leases.values():
+            self._seek("", lease.owner)
 
     @rule(place=_PLACE, content=_CONTENT, number=st.integers(0, 9), delete=st.booleans())
     def put_stale(self, place: int, content: int, number: int, *, delete: bool) -> None:
@@ -184,6 +196,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(prefix=st.sampled_from(["", "a/", "a/4/", "b/"]), owner=st.sampled_from(_OWNERS))
     def seek(self, prefix: str, owner: Owner) -> None:
         """No block with a lease of the owner is left out, where the store seeks."""
+        self._seek(prefix, owner)
+
+    def _seek(self, prefix: str, owner: Owner) -> None:
         if seek := getattr(self.store, "seek", None):
             found = set(seek(prefix, owner))
             assert all(key.startswith(prefix) for key in found)

@@ -6,17 +6,19 @@ import contextlib
 from typing import TYPE_CHECKING, cast
 
 from attrs import evolve
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podnet.model.lease import Owner
 from podnet.testing.ground_contract import (
     DOMAIN,
     StoreGround,
+    clear,
     contract_block,
     contract_key,
     package_of,
     put,
+    quick,
     version_of,
 )
 from podnet.testing.machines import is_of
@@ -161,16 +163,12 @@ class SeekContract(StoreGround):
         self.needs("seeks")
         turns = st.integers(1, 3).flatmap(lambda n: blocks(domain=DOMAIN, version=4, index=n))
         with self.opened() as store:
-            model: dict[str, Block] = {}
 
-            @settings(
-                max_examples=50,
-                deadline=None,
-                report_multiple_bugs=False,
-                suppress_health_check=list(HealthCheck),
-            )
+            @quick()
             @given(turns=st.lists(turns, max_size=4), stranger=owners())
             def finds(turns: list[Block], stranger: Owner) -> None:
+                clear(store)
+                model: dict[str, Block] = {}
                 for block in turns:
                     put(store, block)
                     model[block.key] = block

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pytest
 from attrs import evolve
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podnet.model.addresses import Address
@@ -20,10 +20,12 @@ from podnet.model.lease import Lease, Owner
 from podnet.testing.allocating_contract import AllocatingContract
 from podnet.testing.ground_contract import (
     DOMAIN,
+    clear,
     contract_block,
     contract_key,
     loaded,
     put,
+    quick,
     version_of,
 )
 from podnet.testing.machines import StoreMachine, run_machine
@@ -77,12 +79,6 @@ ODD_KEYS = (
 )
 KEY = contract_key(0)
 NEVER = contract_key(1)
-_QUICK = settings(
-    max_examples=50,
-    deadline=None,
-    report_multiple_bugs=False,
-    suppress_health_check=list(HealthCheck),
-)
 
 
 class StoreContract(SeekContract, SharingContract, AllocatingContract):
@@ -212,9 +208,10 @@ class StoreContract(SeekContract, SharingContract, AllocatingContract):
         """What is loaded equals what was swapped in: numbers of any size, names of any script."""
         with self.opened() as store:
 
-            @_QUICK
+            @quick()
             @given(block=blocks())
             def keeps(block: Block) -> None:
+                clear(store)
                 put(store, block)
                 assert loaded(store, block.key)[0] == block
 
@@ -224,9 +221,10 @@ class StoreContract(SeekContract, SharingContract, AllocatingContract):
         """Any block may be replaced by any other of its key: nothing of the former is left."""
         with self.opened() as store:
 
-            @_QUICK
+            @quick()
             @given(turns=st.lists(blocks(domain=DOMAIN, version=4, index=1), max_size=4))
             def keeps(turns: list[Block]) -> None:
+                clear(store)
                 for block in turns:
                     put(store, block)
                     assert loaded(store, block.key)[0] == block

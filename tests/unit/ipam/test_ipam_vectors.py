@@ -32,7 +32,9 @@ VECTORS = {vector["id"]: vector for vector in json.loads(FILE.read_text())["vect
 
 SLICES = "a node's share of a large pool is a block it claims, not a slice of the configuration"
 CONTROLLER = "podnet reads the slices that whereabouts' controller makes, and makes none"
-SURVIVED = "run against the model of whereabouts in kube/test_whereabouts_model.py: podnet lives with it"
+SURVIVED = (
+    "run against the model of whereabouts in kube/test_whereabouts_model.py: podnet lives with it"
+)
 OBJECTS = {
     "allocation_key",
     "allocation_key_bad",

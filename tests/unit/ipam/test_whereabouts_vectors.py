@@ -141,7 +141,9 @@ def test_differences_are_run():
     [
         PoolRef(network=parse_prefix("10.0.0.0/24")),
         PoolRef(network=parse_prefix("fd00::/64"), network_name="red", unique=False),
-        PoolRef(network=parse_prefix("10.0.0.64/26"), network_name="red-1.b", node="node-a.example"),
+        PoolRef(
+            network=parse_prefix("10.0.0.64/26"), network_name="red-1.b", node="node-a.example"
+        ),
     ],
 )
 def test_domains_tell_their_pool(ref):

@@ -6,7 +6,8 @@ import pytest
 from attrs import evolve
 from hypothesis import Phase
 
-from podnet.engine.turns import Allocation, Turn
+from podnet.engine.requests import Allocation
+from podnet.engine.turns import Turn
 from podnet.ipam import grant
 from podnet.stores.memory import MemoryStore
 from podnet.testing import NodesMachine, Simulation, run_machine

@@ -76,9 +76,10 @@ def true_leases(shared, local):
                 for offset, lease in mine[0].leases.items()
                 if lease.sequence > block.sequence or offset in block.leases
             }
-        # What a dead node told of its pods before it lost the rest is no truth any more.
-        lost = {name for name, store in local.items() if store is None}
-        yield from (lease for lease in leases.values() if lease.node not in lost)
+        if block.holder in local and own is None:
+            # What a dead node told of its pods before it lost the rest is no truth any more.
+            leases = {n: lease for n, lease in leases.items() if lease.node != block.holder}
+        yield from leases.values()
 
 
 WORLD = World(

@@ -344,7 +344,7 @@ class TestLostReplies:
         assert store.swap(KEY, block(2), version) is True
         assert store.load(KEY)[0] == block(2)
 
-    @pytest.mark.parametrize("between", [1, 7])
+    @pytest.mark.parametrize("between", [1, 31])
     def test_done_and_others_wrote_since(self, opened, kube, between):
         one, two = opened(), opened()
         version = put(one, block(1))
@@ -369,7 +369,7 @@ class TestLostReplies:
     def test_too_many_wrote_since_to_tell(self, opened, kube):
         one, two = opened(), opened()
         version = put(one, block(1))
-        self.interfere(one, kube, lambda _: [put(two, block(n)) for n in range(10, 20)])
+        self.interfere(one, kube, lambda _: [put(two, block(n)) for n in range(10, 43)])
         with pytest.raises(StoreError, match="cannot be told"):
             one.swap(KEY, block(2), version)
 
@@ -452,13 +452,16 @@ class TestLostReplies:
         kube.fail(Drop(False), verb="patch", times=None, chance=0.2)
         kube.fail(Drop(True), verb="get", times=None, chance=0.1)
         kube.fail(Throttle(0), times=None, chance=0.1)
-        wins = []
+        wins, unknown = [], []
 
         def count(store):
             mine = 0
             while mine < 15:
                 loaded, version = store.load(KEY)
-                mine += store.swap(KEY, evolve(loaded, sequence=loaded.sequence + 1), version)
+                try:
+                    mine += store.swap(KEY, evolve(loaded, sequence=loaded.sequence + 1), version)
+                except StoreError:
+                    unknown.append(store)
             wins.append(mine)
 
         threads = [threading.Thread(target=count, args=(store,)) for store in stores]
@@ -468,7 +471,8 @@ class TestLostReplies:
             thread.join()
         kube.heal()
         assert wins == [15] * 3
-        assert stores[0].load(KEY)[0].sequence == 45
+        assert 45 <= stores[0].load(KEY)[0].sequence <= 45 + len(unknown)
+        assert len(unknown) < 3, "most lost replies are found out about"
 
 
 class TestConflicts:

@@ -152,13 +152,13 @@ class TestObjects:
     def test_writes_are_counted_and_remembered(self):
         writes = crd_object.Writes()
         ids = []
-        for _ in range(12):
+        for _ in range(40):
             writes = crd_object.Writes.read(
                 {"annotations": {crd_object.WRITES: str(writes.next())}}
             )
             ids.insert(0, writes.ids[0])
-        assert writes.count == 12
-        assert writes.ids == tuple(ids[:8])
+        assert writes.count == 40
+        assert writes.ids == tuple(ids[:32])
         for text in ("", "x", "1 zz", "-1"):
             assert crd_object.Writes.read({"annotations": {crd_object.WRITES: text}}).count == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -179,12 +180,15 @@ def test_only_what_differs_is_written(database):
     assert [int(text, 16) - FIRST for (text,) in stamped] == [50, 99, 200]
 
 
-def test_only_what_differs_is_read(database, monkeypatch):
+@pytest.mark.parametrize("behind", [1, 20, sql_rows.REMEMBERED])
+def test_only_what_differs_is_read(database, monkeypatch, behind):
     one, two = database.open(), database.open()
     first = block(*(lease(n, n) for n in range(100)), sequence=200)
     put(one, first)
     known = two.load(KEY)[0]
-    put(one, with_lease(first, lease(100, 100)))
+    for number in range(behind):
+        last = with_lease(first, lease(100, 100 + number))
+        put(one, last)
     rows = []
     monkeypatch.setattr(
         sql_store, "assemble", lambda head, found, before: real(head, spied(found, rows), before)
@@ -193,7 +197,7 @@ def test_only_what_differs_is_read(database, monkeypatch):
     found = two.load(KEY)[0]
     assert len(rows) == 1
     assert found.leases[5] is known.leases[5]
-    assert found == with_lease(first, lease(100, 100))
+    assert found == last
 
 
 def spied(rows, seen):
@@ -252,8 +256,9 @@ def test_few_blocks_are_remembered(database, monkeypatch):
     assert len(store._known) == 2
     for n, each in enumerate(blocks):
         version = store.load(each.key)[1]
-        store.load(blocks[n - 1].key)
-        store.load(blocks[n - 2].key)
+        for other in range(1, 4):
+            store.load(blocks[n - other].key)
+        assert each.key not in store._known
         assert store.swap(each.key, evolve(each, sequence=100 + n), version) is True
         assert store.load(each.key)[0].sequence == 100 + n
 
@@ -360,6 +365,24 @@ def test_a_swap_is_there_as_a_whole_or_not_at_all_whenever_it_is_killed(database
         assert {each.sequence for each in found.leases.values()} == {reached}
         assert len(found.leases) == 40
         assert found.freed == {500: 1.7e9 + reached}
+
+
+def test_a_forked_child_uses_nothing_of_its_parents(database):
+    """Two processes on one connection mix up their answers; a lock may be another thread's."""
+    store = database.open()
+    put(store, block(lease(1)))
+    assert store._database.engine.pool.checkedin() == 1
+
+    def child(_number):
+        assert store._database.engine.pool.checkedin() == 0
+        new = Block(domain="child", version=4, index=1)
+        assert store.swap(new.key, new, None) is True
+
+    writing = getattr(store._database, "_writing", None)
+    with writing or contextlib.nullcontext():
+        in_processes(1, child)
+    assert store.load(KEY)[0] == block(lease(1))
+    assert len(store.keys("")) == 2
 
 
 def test_more_threads_than_connections(database):

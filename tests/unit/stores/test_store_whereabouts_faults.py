@@ -29,7 +29,9 @@ LEASE = "leases.coordination.k8s.io"
 WEB = Owner("c-web", "net1", "ns", "web", "uid-web")
 DB = Owner("c-db", "net1", "ns", "db", "uid-db")
 REF = PoolRef(network=parse_prefix("10.0.0.0/24"))
-POOL = Pool("10.0.0.0/24", "10.0.0.0/24", domain=REF.domain, edges=INNER, picker="lowest", mode=SHARED)
+POOL = Pool(
+    "10.0.0.0/24", "10.0.0.0/24", domain=REF.domain, edges=INNER, picker="lowest", mode=SHARED
+)
 NATIVE = Pool("native", "10.3.0.0/24", picker="lowest")
 KEY = block_key(REF.domain, 4, 0x0A000000 >> BLOCK_BITS)
 
@@ -258,7 +260,6 @@ class Killer:
             raise KilledError
 
         return call
-
 
 
 @pytest.mark.parametrize("after", [True, False], ids=["after", "before"])

@@ -46,6 +46,7 @@ def checked(
 
 
 def must_be(kind: Kind, document: Any) -> None:
+    """Refuse what is no object of the kind (400)."""
     if not isinstance(document, dict):
         raise replies.bad_request("the body is no object")
     for name, wanted in (("apiVersion", kind.api_version), ("kind", kind.kind)):
@@ -57,6 +58,7 @@ def must_be(kind: Kind, document: Any) -> None:
 
 
 def meta_of(document: dict[str, Any]) -> dict[str, Any]:
+    """Return ``metadata`` without what is null."""
     meta = document.get("metadata")
     if meta is not None and not isinstance(meta, dict):
         raise replies.bad_request("metadata is no object")
@@ -96,6 +98,7 @@ def is_same(new: dict[str, Any], old: dict[str, Any]) -> bool:
 
 
 def read_yaml(request: Request) -> Any:
+    """Return the JSON values of a body that may be YAML, or refuse it (400)."""
     if request.body.lstrip()[:1] == b"{":
         return request.json()
     import yaml
@@ -107,9 +110,11 @@ def read_yaml(request: Request) -> Any:
 
 
 def other_uid(wanted: str, current: dict[str, Any]) -> str:
+    """Return why an object is another than the caller means."""
     have = current["metadata"]["uid"]
     return f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {have}"
 
 
 def now() -> str:
+    """Return the time as metadata has it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
