@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from podnet.cli.output import Screen
-    from podnet.engine.migration import Found, Migration, Moved
+    from podnet.engine.migration import Found, Migration
+    from podnet.engine.migration_move import Moved
     from podnet.ports import Store
 
 _EPILOG = """\

@@ -54,12 +54,23 @@ class House:
         clock: Callable[[], float] = time.time,
         store: Store | None = None,
         kernel: Any = None,
+        resident: bool = False,
     ) -> None:
-        """Take the parts that differ; a store or kernel given here is used and not closed."""
+        """Take the parts that differ; a store or kernel given here is used and not closed.
+
+        Args:
+            settings: where things are.
+            step: called before each side effect.
+            clock: seconds since the epoch.
+            store: the IPAM store, instead of that of the settings.
+            kernel: instead of Linux.
+            resident: this process stays, and calls ``tick`` about every second.
+        """
         self.settings = settings
         self.step = step
         self.clock = clock
         self.journal = Journal(os.path.join(settings.state_dir, "journal"))
+        self._resident = resident
         self._given_store = store
         self._stores: dict[str, Store] = {}
         self._is_real = kernel is None
@@ -136,9 +147,35 @@ class House:
                 (("store", "has to be durable, such as file:/var/lib/podnet/leases"),),
             )
         if url not in self._stores:
-            self._stores[url] = registry.open_store(url)
+            self._stores[url] = self._tiered(registry.open_store(url), url)
             self._owned.callback(self._stores[url].close)
         return self._stores[url]
+
+    def _tiered(self, store: Store, url: str) -> Store:
+        """Put the store of blocks that this node holds before one, if it may hold any."""
+        folder = os.path.join(self.settings.state_dir, "owned")
+        resident = self._resident and self.settings.owned
+        # A process that does not stay has to know them nevertheless: it may release in them.
+        if url.partition(":")[0] in registry.SHARED_FORMATS or not (
+            resident or os.path.isdir(folder)
+        ):
+            return store
+        from podnet.engine.owning_ipam import local_folder, two_tiers
+
+        if not resident and not os.path.isdir(local_folder(folder, url)):
+            return store
+        node = self.settings.node
+        return two_tiers(store, url, folder, node=node, resident=resident, clock=self.clock)
+
+    def tick(self) -> None:
+        """Do what is due in the background; to be called about every second.
+
+        Raises:
+            PodnetError: what went wrong with some blocks; the next call tries again.
+        """
+        for store in list(self._stores.values()):
+            if (tick := getattr(store, "tick", None)) is not None:
+                tick()
 
     def _check_open(self) -> None:
         if self._closed:

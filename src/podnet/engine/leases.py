@@ -410,6 +410,8 @@ def open_ipam(
     node: str = "",
     picker: Picker | None = None,
     clock: Callable[[], float] = time.time,
+    local: str = "",
+    background: bool = True,
 ) -> Ipam:
     """Open the store that a URL names and manage addresses in it.
 
@@ -420,9 +422,19 @@ def open_ipam(
         picker: which free address to take from pools that name no picker; the one that is free
             longest if not given.
         clock: seconds since the epoch.
+        local: durable folder of this node, for all its processes that use the store: with it the
+            node takes whole blocks of large pools and hands out of them without a write to the
+            store, and what is returned is a ``podnet.engine.owning_ipam.OwnedIpam``.
+        background: with ``local``, start a thread that tells the store what was done, and gives
+            back what others need; else ``tick`` has to be called about every second.
 
     Raises:
-        InvalidConfigError: no store has that scheme, or the URL is not one of it.
+        InvalidConfigError: no store has that scheme, or the URL is not one of it; or the node has
+            no name, or the store is another program's, and ``local`` is given.
         StoreError: the store cannot be opened.
     """
+    if local:
+        from podnet.engine.owning_ipam import open_owned
+
+        return open_owned(url, local, node=node, picker=picker, clock=clock, background=background)
     return Ipam(registry.open_store(url), node=node, picker=picker, clock=clock)

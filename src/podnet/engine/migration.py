@@ -11,12 +11,12 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen, mutable
+from attrs import frozen
 
 from podnet.engine import registry
-from podnet.engine.migration_follow import identify, load_mark
+from podnet.engine.migration_ground import identify, load_identity, load_mark
 from podnet.engine.migration_marks import Marks, Side
-from podnet.engine.migration_move import Move
+from podnet.engine.migration_move import Move, Moved, nothing
 from podnet.engine.migration_rename import Renamed, part
 from podnet.errors import InvalidConfigError
 from podnet.ipam import migrate as moves
@@ -27,37 +27,10 @@ from podnet.model.block import domain_prefix, key_parts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from podnet.engine.migration_move import Moved
     from podnet.model.lease import Lease
     from podnet.ports import Store
 
 _PAUSE = 0.2
-
-
-@mutable(kw_only=True)
-class Moved:
-    """What has been moved of a domain so far.
-
-    Attributes:
-        domain: which.
-        blocks: how many of them the source had when it began.
-        done: how many of these are no longer there.
-        moved: how many of these this run has moved.
-        leases: how many leases were in what this run has moved.
-        waiting: keys of blocks that cannot be moved now, with the node that has to give them back.
-        conflicts: pairs of leases on one address, the source's first: only a domain that is
-            joined with one in use can have them. Their blocks stay where they are.
-        complete: nothing of the domain is left at the source.
-    """
-
-    domain: str
-    blocks: int = 0
-    done: int = 0
-    moved: int = 0
-    leases: int = 0
-    waiting: dict[str, str] = field(factory=dict)
-    conflicts: list[tuple[Lease, Lease]] = field(factory=list)
-    complete: bool = False
 
 
 @frozen(kw_only=True)
@@ -83,10 +56,6 @@ class Found:
     in_use: int
     held: tuple[str, ...]
     conflicts: tuple[tuple[Lease, Lease], ...]
-
-
-def nothing(_moved: Moved) -> None:
-    """Show no progress."""
 
 
 class Migration:
@@ -143,7 +112,7 @@ class Migration:
                 held[block.holder] = None
             there = target.load(key) if in_use else None
             if there is not None and state_of(there[0]) is State.OPEN:
-                conflicts += moves.joined(block, there[0], moves.tag_of("-"))[1]
+                conflicts += moves.joined(block, there[0], moves.tag_of("", ""))[1]
         return Found(
             domain=domain,
             name=name,
@@ -191,10 +160,9 @@ class Migration:
         goal = Side(store=target, identity=there, url=self._urls[1], domain=name)
         marks = Marks(source, goal, part(domain))
         mark = marks.begin(merge=merge)
-        move = Move(source, goal, marks, mark, progress, self._opener)
         if mark is None:
-            move.told.complete = True
-            return move.told
+            return Moved(domain=domain, complete=True)
+        move = Move(source, goal, marks, mark, progress, self._opener)
         rest = list(self._source.keys(domain_prefix(domain)))
         move.told.blocks = len(rest)
         waited = 0.0
@@ -214,8 +182,12 @@ class Migration:
         Raises:
             InvalidConfigError: the target's format has no room for it.
         """
-        schemes = tuple(url.partition(":")[0] for url in self._urls)
-        name = target_name(domain, *schemes, lambda: self._networks(domain))
+        old, new = (url.partition(":")[0] for url in self._urls)
+        mark, _ = load_mark(self._source, part(domain))
+        if mark.leads_away and mark.store == load_identity(self._target):
+            name = mark.domain  # it has begun
+        else:
+            name = target_name(domain, old, new, lambda: self._networks(domain))
         if name == domain:
             return name, self._target
         return name, Renamed(self._target, part(domain), name)
@@ -225,7 +197,9 @@ class Migration:
         found: set[str] = set()
         for key in self._source.keys(domain_prefix(domain)):
             entry = self._source.load(key)
-            found |= {str(each.cidr.masked) for each in entry[0].leases.values()} if entry else set()
+            found |= (
+                {str(each.cidr.masked) for each in entry[0].leases.values()} if entry else set()
+            )
         return found
 
 

@@ -7,7 +7,6 @@ led to the block that counts. The rules are told in ``podnet.ipam.migrate``.
 from __future__ import annotations
 
 import heapq
-import os
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, frozen
 
 from podnet.engine import registry
+from podnet.engine.migration_ground import load_identity, load_mark, marks, settle, state_at
 from podnet.engine.migration_rename import Renamed, base_of, part
 from podnet.errors import PodnetError, StoreError, TryAgainLaterError
 from podnet.ipam import migrate
@@ -176,7 +176,7 @@ class Following:
         for _ in range(_ATTEMPTS):
             last, entry = self._locate(at, key, came)
             store = self._stores[last]
-            state = _state(entry)
+            state = state_at(entry)
             if state is State.OPEN:
                 return False
             if entry is None or state is not State.NEW:
@@ -217,13 +217,13 @@ class Following:
         """
         store = self._stores[at]
         entry = before = store.load(key)
-        if _state(entry) is State.OPEN:
+        if state_at(entry) is State.OPEN:
             return at, entry
         mark, seen = load_mark(store, migrate.part_of(key))
         if seen is not None:
             # With the mark set, what is not open now never will be.
             entry = store.load(key)
-        state = _state(entry)
+        state = state_at(entry)
         if state is State.OPEN:
             return at, entry
         if state is State.NEW and (before is None or entry is None or before[1] != entry[1]):
@@ -233,11 +233,14 @@ class Following:
                 settle(store, self._stores[self._follow(mark, migrate.part_of(key))], key, entry)
             return None
         found: tuple[int, Entry] | None = (at, entry)
-        if mark.kind is not Kind.HOME and (there := self._follow(mark, migrate.part_of(key))) != came:
+        if (
+            mark.kind is not Kind.HOME
+            and (there := self._follow(mark, migrate.part_of(key))) != came
+        ):
             if not hops:
                 raise StoreError(f"block {key}: the marks of its domain lead in a circle")
             found = self._walk(there, key, at if mark.leads_away else None, hops - 1)
-        if found is not None and _state(found[1]) is State.OPEN:
+        if found is not None and state_at(found[1]) is State.OPEN:
             return found
         return found if migrate.never_open(entry[0] if entry else None) else None
 
@@ -276,7 +279,9 @@ class Following:
         try:
             store = self._opener(mark.url)
         except PodnetError as error:
-            raise TryAgainLaterError(f"{_where(mark)}, which cannot be opened", str(error)) from error
+            raise TryAgainLaterError(
+                f"{_where(mark)}, which cannot be opened", str(error)
+            ) from error
         if load_identity(store) != mark.store:
             with suppress(PodnetError):
                 store.close()
@@ -331,32 +336,6 @@ class View:
         return self._following.swap_at(0, key, new, expected, self._came)
 
 
-def load_mark(store: Store, marked: str) -> tuple[Mark, Entry]:
-    """Return the mark of a domain in a store, and the entry that it was read from.
-
-    Raises:
-        StoreError: the store is broken, or what is there is no mark.
-    """
-    entry = store.load(migrate.mark_key(marked))
-    return migrate.read_mark(entry[0] if entry else None), entry
-
-
-def marks(store: Store, prefix: str) -> Iterator[tuple[str, Mark, str]]:
-    """Yield the marks of the domains that a prefix of keys is about.
-
-    Each comes with the part of keys that stands for its domain, and with its version.
-    """
-    if "/" in prefix:
-        marked = migrate.part_of(prefix)
-        mark, entry = load_mark(store, marked)
-        yield marked, mark, entry[1] if entry else ""
-        return
-    for key in list(store.keys(migrate.MARK_PREFIX)):
-        entry = store.load(key)
-        if entry is not None and (marked := migrate.marked_part(entry[0])).startswith(prefix):
-            yield marked, migrate.read_mark(entry[0]), entry[1]
-
-
 def _sought(store: Store, prefix: str, owner: Owner) -> Iterable[str]:
     seek = getattr(store, "seek", None)
     keys: Iterable[str] = store.keys(prefix) if seek is None else seek(prefix, owner)
@@ -369,49 +348,6 @@ def _merged(found: list[Iterable[str]] | list[list[str]]) -> Iterator[str]:
         if key != before and not key.startswith(migrate.HIDDEN):
             yield key
         before = key
-
-
-def load_identity(store: Store) -> str:
-    """Return what a store says it is; empty if it has not been asked before.
-
-    Raises:
-        StoreError: the store is broken.
-    """
-    entry = store.load(migrate.IDENTITY)
-    return entry[0].holder if entry else ""
-
-
-def identify(store: Store) -> str:
-    """Return what a store says it is, after giving it a name if it has none.
-
-    Raises:
-        StoreError: the store is broken.
-    """
-    while not (name := load_identity(store)):
-        store.swap(migrate.IDENTITY, migrate.identity_block(os.urandom(8).hex()), None)
-    return name
-
-
-def settle(source: Store, target: Store, key: str, entry: tuple[Block, str]) -> None:
-    """Finish the move of a block that the source has closed, unless somebody else was faster.
-
-    Args:
-        source: where it is closed.
-        target: where it goes, not in use before the move.
-        key: of the block.
-        entry: what the source has.
-    """
-    block, version = entry
-    there = target.load(key)
-    if _state(there) is not State.OPEN:
-        made = migrate.opened(block, there[0] if there else None)
-        if not target.swap(key, made, there[1] if there else None):
-            return
-    source.swap(key, migrate.gone(block), version)
-
-
-def _state(entry: Entry) -> State:
-    return state_of(entry[0] if entry else None)
 
 
 def _where(mark: Mark) -> str:

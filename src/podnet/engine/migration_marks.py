@@ -1,4 +1,4 @@
-"""The marks of one domain in two stores: set before the first block moves, settled after the last."""
+"""The marks of one domain in two stores: set before the first block moves, ended after the last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from podnet.engine.migration_follow import load_mark
+from podnet.engine.migration_ground import load_mark
 from podnet.errors import InvalidConfigError, TryAgainLaterError
 from podnet.ipam import migrate as moves
 from podnet.ipam.migrate import Kind, Mark, State, state_of

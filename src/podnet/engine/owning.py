@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from podnet.ipam.owned import Conflict
     from podnet.model.block import Block
     from podnet.model.lease import Owner
-    from podnet.ports import Seeker, Store
+    from podnet.ports import Queue, Seeker, Store
 
 _LOCAL, _SHARED = "own:", "all:"
 _ATTEMPTS = 100
@@ -113,6 +113,8 @@ class Owning:
         self._looks = 0
         if hasattr(shared, "seek"):
             self.seek = self._seek
+        if hasattr(shared, "queue"):
+            self.queue = cast("Queue", shared).queue
 
     # A store
 
@@ -211,7 +213,8 @@ class Owning:
         rooms = self._rooms.get(id(plan))
         if rooms is not None and rooms.plan is plan:
             return rooms
-        if not self.resident or not owned.is_owned(plan.pool, plan.spans):
+        able = self.resident and self._records.keeps
+        if not able or not owned.is_owned(plan.pool, plan.spans):
             return None
         if len(self._rooms) >= _ROOMS:
             for each in self._rooms.values():
@@ -226,8 +229,9 @@ class Owning:
         return self._records.generation
 
     def held(self, prefix: str) -> list[str]:
-        """Return the keys of blocks that are known to be held."""
-        return [key for key in list(self._records.held) if key.startswith(prefix)]
+        """Return the keys of blocks that are known to be held, the last used first."""
+        held = [each for each in list(self._records.held.items()) if each[0].startswith(prefix)]
+        return [key for key, _ in sorted(held, key=lambda each: -each[1].used)]
 
     def listed(self, prefix: str) -> Iterable[str]:
         """Return the keys of all blocks that the shared store has."""
@@ -250,6 +254,14 @@ class Owning:
         """
         look = self._records.settle(key)
         return None if look is None else (_LOCAL + look.version, look.shared, look.changed)
+
+    def tell(self, key: str) -> None:
+        """Tell the shared store now what is in a block, if this node holds it.
+
+        Raises:
+            StoreError: it is not told.
+        """
+        self._records.settle(key, publish=True)
 
     def is_scarce(self, prefix: str) -> bool:
         """Tell whether blocks had to be asked for lately, by this node or of it."""

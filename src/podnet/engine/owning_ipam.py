@@ -167,9 +167,14 @@ def two_tiers(
         manner: times.
 
     Raises:
-        InvalidConfigError: the node has no name.
+        InvalidConfigError: the node has no name, or the shared store is another program's, too.
         StoreError: the node's own store cannot be opened.
     """
+    if url.partition(":")[0] in registry.SHARED_FORMATS:
+        raise InvalidConfigError(
+            f"blocks of store {url!r} cannot be held",
+            (("store", "is one that other programs hand out of, and they know of no holders"),),
+        )
     if not node:
         raise InvalidConfigError("only a node with a name can hold blocks", (("node", "is empty"),))
     own = local_folder(folder, url)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from podnet.errors import StoreError, TryAgainLaterError
+from podnet.errors import TryAgainLaterError
 from podnet.ipam import owned
 from podnet.ipam.owned import State, state_of
 from podnet.model.block import Block
@@ -31,6 +31,8 @@ _ATTEMPTS = 100
 # many cases.
 _STRIDE = 4096
 _CONFLICTS = 1000
+# A store in which a claim was made so often and was not there then keeps none.
+_WINS = 3
 
 
 @define(eq=False)
@@ -43,6 +45,7 @@ class Held:
         told: how many of these changes the shared copy has.
         since: when the first of the others was made; None if there is none.
         idle: since when the block has no leases; None if it has some.
+        used: when it was changed last.
     """
 
     looked: float | None = field(default=None)
@@ -50,6 +53,7 @@ class Held:
     told: int = 0
     since: float | None = field(default=None)
     idle: float | None = field(default=None)
+    used: float = 0.0
 
 
 @define(frozen=True)
@@ -75,6 +79,7 @@ class Records:
         generation: grows whenever ``held`` has other keys.
         conflicts: leases granted in blocks that others had taken by force; the last ones.
         scarce: what the keys of a domain's blocks begin with to the time when one was asked for.
+        keeps: the shared store keeps who holds a block, as far as is known.
     """
 
     def __init__(
@@ -110,6 +115,7 @@ class Records:
         self.generation = 0
         self.conflicts: list[Conflict] = []
         self.scarce: dict[str, float] = {}
+        self.keeps = True
 
     def load(self, key: str) -> Entry | None:
         """Return the record of a block that counts here; None if the shared copy does.
@@ -152,6 +158,7 @@ class Records:
             if held is not None:
                 held.changes += 1
                 held.since = held.since or now
+                held.used = now
                 held.idle = None if record.leases else held.idle or now
 
     def claim(self, key: str, empty: Block, fits: Callable[[Block], bool]) -> bool:
@@ -186,12 +193,11 @@ class Records:
                     self._open(key, entry, shared[0])
                     continue
             there = empty if shared is None else shared[0]
-            if there.holder or not fits(there):
+            self.keeps = self.keeps and wins < _WINS
+            if there.holder or not fits(there) or not self.keeps:
                 if entry is not None:
                     self._withdraw(key)
                 return False
-            if wins > 1:
-                raise StoreError(f"the store does not keep who holds block {key}")
             claim = owned.claimed(there, self._node, self._number(there, entry))
             if self._local.swap(key, owned.intent(claim), entry[1] if entry else None):
                 wins += self._shared.swap(key, claim, shared[1] if shared else None)
@@ -282,7 +288,7 @@ class Records:
                 continue
             is_told = owned.is_told(record, shared[0])
             if publish and not is_told:
-                is_told = self._shared.swap(key, owned.published(record, shared[0]), shared[1])
+                is_told = self._shared.swap(key, record, shared[1])
                 if not is_told:
                     continue
             self._keep(key, record, held, changes=changes, is_told=is_told)

@@ -69,18 +69,17 @@ class Rooms:
 
         Args:
             generation: another number than before if they are others.
-            held: returns the keys of all of the lane.
+            held: returns the keys of all of the lane, those to be tried first in front.
         """
         if generation == self._generation:
             return
         self._generation = generation
-        mine = {index for key in held() if self._has(index := block_index(key))}
-        for index in self._mine - mine:
+        mine = [index for key in held() if self._has(index := block_index(key))]
+        for index in self._mine.difference(mine):
             self._roomy.pop(index, None)
             self._resting.pop(index, None)
-        for index in sorted(mine - self._mine):
-            self._roomy[index] = None
-        self._mine = mine
+        self._roomy |= dict.fromkeys(index for index in mine if index not in self._mine)
+        self._mine = set(mine)
 
     def _has(self, index: int) -> bool:
         at = bisect_left(self._runs, index, key=lambda run: run[1])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from podnet.engine.requests import Allocation
 from podnet.engine.shortage import not_free
 from podnet.engine.turns import Turn
+from podnet.errors import PodnetError
 from podnet.ipam import grant, space
 from podnet.model.block import BLOCK_BITS, Block, block_index
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from podnet.engine.lanes import Lane
     from podnet.engine.owning import Owning
     from podnet.engine.owning_rooms import Rooms
-    from podnet.engine.requests import Allocation
+    from podnet.engine.requests import Draft, Request
 
 
 class OwnedTurn(Turn):
@@ -93,6 +95,21 @@ class OwnedTurn(Turn):
         if won:
             rooms.take(index)
         return won
+
+    def _swap(self, index: int, draft: Draft) -> list[Request]:
+        """Tell the shared store at once of leases that a claim keeps.
+
+        Their owners may come back on another node, which has to find them.
+        """
+        again = super()._swap(index, draft)
+        kept = [each for each in draft.riders if isinstance(each, Allocation) and each.claim]
+        if kept and not again and draft.block.holder:
+            try:
+                self._owning.tell(self._lane.key(index))
+            except PodnetError as failure:
+                for each in kept:
+                    each.refuse(failure, unknown=True)
+        return again
 
     def _none_left(self, request: Allocation) -> bool:
         """Refuse nothing before others' releases in the own blocks are known."""

@@ -56,6 +56,9 @@ STORES = {
 }
 """Schemes of store URLs; others are entry points of the group ``podnet.stores``."""
 
+SHARED_FORMATS = ("host-local", "whereabouts")
+"""Schemes of stores that other programs use as well; they know nothing of who holds a block."""
+
 PICKERS = {
     "lowest": "podnet.ipam.pick:Lowest",
     "round-robin": "podnet.ipam.pick:RoundRobin",

@@ -31,6 +31,8 @@ class Settings:
         node: this node's name, part of leases and of chosen MAC addresses.
         timeout: seconds that one call of the runtime may take in all, below the 2 minutes that
             kubelet grants a CRI call (``--runtime-request-timeout``).
+        owned: a process that stays on this node, such as the agent, takes whole blocks of large
+            pools, and hands out of them without a write to the store.
         strict_capabilities: refuse an attachment whose pod asks for what no plugin of the network
             declares as capability (NPWG 1.3, 4.1.2.1.3.2); Multus never refuses.
         claims: where IPAMClaims are: ``kubernetes:`` with or without the path of a kubeconfig;
@@ -45,6 +47,7 @@ class Settings:
     bin_dirs: tuple[str, ...] = ()
     node: str = ""
     timeout: float = 110.0
+    owned: bool = False
     strict_capabilities: bool = False
     claims: str = ""
     reserved: tuple[str, ...] = ()
@@ -57,6 +60,7 @@ _TEXTS = {
     "node": "node",
     "claims": "claims",
 }
+_TRUTHS = {"strictCapabilities": "strict_capabilities", "owned": "owned"}
 _FOLDERS = ("file", "host-local")
 _KUBECONFIGS = ("kubernetes", "whereabouts")
 _LISTS = {"networks": "networks", "binDirs": "bin_dirs", "reserved": "reserved"}
@@ -142,9 +146,9 @@ def _checked(document: dict[str, object], path: str) -> dict[str, object]:
             fields[_LISTS[key]] = tuple(value)
         elif key == "timeout" and _is_positive(value):
             fields["timeout"] = float(value)  # type: ignore[arg-type]  # checked one line above
-        elif key == "strictCapabilities" and isinstance(value, bool):
-            fields["strict_capabilities"] = value
-        elif key in (*_TEXTS, *_LISTS, "timeout", "strictCapabilities"):
+        elif key in _TRUTHS and isinstance(value, bool):
+            fields[_TRUTHS[key]] = value
+        elif key in (*_TEXTS, *_LISTS, *_TRUTHS, "timeout"):
             mistakes.append((key, f"has a value of the wrong type: {value!r}"))
         else:
             # Unlike a network configuration this file is podnet's alone: an unknown key is a typo.

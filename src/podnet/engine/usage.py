@@ -6,7 +6,8 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from podnet.engine.migration_follow import follow, marks
+from podnet.engine.migration_follow import follow
+from podnet.engine.migration_ground import marks
 from podnet.ipam.migrate import Kind
 from podnet.ipam.usage import Tally, Usage
 from podnet.model.addresses import BITS, Address, Prefix

@@ -171,16 +171,14 @@ def _above(block: Block, over: Block | None) -> Block:
 # told from the target's own until the source's block is closed.
 
 
-def tag_of(source: str) -> str:
-    """Return what the claims of a source's leases begin with while they are being joined."""
-    return f"{_TAG}{source}:"
+def tag_of(source: str, part: str) -> str:
+    """Return what the claims of a source's leases begin with while they are being joined.
 
-
-def untagged_claim(claim: str) -> str:
-    """Return a claim without the tag of a move, if it has one."""
-    if claim.startswith(_TAG):
-        return claim.removeprefix(_TAG).partition(":")[2]
-    return claim
+    Args:
+        source: identity of the store that they come from.
+        part: what stands for their domain there in keys.
+    """
+    return f"{_TAG}{source}/{part}:"
 
 
 def joined(

@@ -140,17 +140,12 @@ def merge(record: Block, shared: Block, now: float) -> tuple[Block, tuple[Lease,
 
 
 def is_told(record: Block, shared: Block) -> bool:
-    """Tell whether the shared copy says all that the record says."""
+    """Tell whether the shared copy says all that an open record says; else that itself would."""
     return (
         record.sequence == shared.sequence
         and record.leases == shared.leases
         and record.freed == shared.freed
     )
-
-
-def published(record: Block, shared: Block) -> Block:
-    """Return the shared copy that tells all; that the block is asked for back stays in it."""
-    return evolve(record, recalled=shared.recalled)
 
 
 def given_back(record: Block) -> Block:

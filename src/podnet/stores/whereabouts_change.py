@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field, frozen
 
-from podnet.errors import PoolExhaustedError, StoreError
+from podnet.errors import DecodingError, PoolExhaustedError, StoreError
 from podnet.model.addresses import Address
 from podnet.model.block import BLOCK_BITS
 from podnet.stores import whereabouts_details as details
 from podnet.stores.whereabouts_pool import PoolObject, block_annotation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from podnet.model.block import Block
     from podnet.model.lease import Lease
@@ -101,9 +101,11 @@ def plan(pool: PoolObject, index: int, block: Block | None, token: str) -> Chang
     for offset, lease in leases.items():
         if offset not in planning.final:
             planning.bring(offset, lease)
-    text = None if block is None else planning.annotation(block, token)
     steps = tuple(planning.steps)
-    change = Change(planning.entries, {block_annotation(index): text}, steps)
+    notes: Mapping[str, str | None] = {block_annotation(index): None}
+    change = Change(
+        planning.entries, notes if block is None else planning.annotate(block, token), steps
+    )
     if any(step.old is None for step in steps):
         _check_size(pool, change)
     return change
@@ -152,25 +154,47 @@ class _Planning:
         before = self.pool.lease(lease.domain, self.index, offset)
         return entry if before.owner == lease.owner else new
 
-    def annotation(self, block: Block, token: str) -> str:
-        """Return the annotation of the block, with as many details as there is room for."""
+    def annotate(self, block: Block, token: str) -> dict[str, str]:
+        """Return the block's annotation, with as many details as there is room for.
+
+        Those of other blocks are told again with fewer where there is none.
+        """
         pool, name = self.pool, block_annotation(self.index)
         others = sum(len(k) + len(v.encode()) for k, v in pool.annotations.items() if k != name)
         told = {
             offset: (entry, pool.plain(block.domain, self.index, offset, entry))
             for offset, entry in self.final.items()
         }
-        before = pool.tokens(self.index)
-        for level in (details.FULL, details.UNFREED, details.BARE):
-            text = details.write((token, *before), block, told, level)
-            if others + len(name) + len(text) <= DETAILS_MOST:
-                return text
-        if others + len(name) + len(text) > ANNOTATIONS_MOST and not before:
+        tokens = (token, *pool.tokens(self.index))
+        for level in (details.FULL, details.UNFREED, details.TERSE):
+            found = {name: details.write(tokens, block, told, level)}
+            room = DETAILS_MOST - others - len(name) - len(found[name])
+            if room >= 0:
+                return found
+        for other, text in self._shrunk(token):
+            room += len(pool.annotations[other]) - len(text)
+            found[other] = text
+            if room >= 0:
+                return found
+        text = details.write(tokens, block, told, details.BARE)
+        if others + len(name) + len(text) > ANNOTATIONS_MOST and len(tokens) == 1:
             raise PoolFullError(
                 f"IPPool {pool.name!r} is full: its annotations have no room for another block",
                 _ADVICE,
             )
-        return text
+        return {name: text}
+
+    def _shrunk(self, token: str) -> Iterator[tuple[str, str]]:
+        """Yield the annotations of other blocks with fewer details, the largest first."""
+        notes = self.pool.annotations
+        names = {block_annotation(index) for index in self.pool.indexes() - {self.index}}
+        for name in sorted(names & notes.keys(), key=lambda name: -len(notes[name])):
+            try:
+                text = details.shrunk(notes[name], token)
+            except DecodingError:
+                continue  # whoever reads that block will tell
+            if len(text) < len(notes[name]):
+                yield name, text
 
 
 def _check_size(pool: PoolObject, change: Change) -> None:

@@ -40,8 +40,12 @@ _OWNER = {"i": "container_id", "f": "ifname", "s": "pod_namespace", "d": "pod_na
 _TEXTS = {"p": "pool", "n": "node", "w": "network", "c": "claim"}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
-FULL, UNFREED, BARE = range(3)
-"""How much is kept: everything; not the times of releases; nothing about single leases."""
+FULL, UNFREED, TERSE, BARE = range(4)
+"""How much is kept: everything; not the times of releases; of single leases only pool, node,
+network and claim, without which GC finds none; nothing about single leases."""
+
+_DROPPED = ("u", "t", "q")
+"""Fields that ``TERSE`` leaves out: what differs from lease to lease takes the room."""
 
 
 def new_token() -> str:
@@ -191,16 +195,47 @@ def write(
         told: offset of each of its leases to its entry and what that tells by itself.
         level: how much is kept.
     """
-    rows = []
+    rows: list[tuple[int, str, Mapping[str, object]]] = []
     for offset, lease in sorted(block.leases.items()) if level < BARE else ():
         entry, plain = told[offset]
-        if fields := _beyond(lease, plain):
-            rows.append([offset, stamp(entry), fields])
+        fields = _beyond(lease, plain)
+        if level == TERSE:
+            fields = {name: value for name, value in fields.items() if name not in _DROPPED}
+        if fields:
+            rows.append((offset, stamp(entry), fields))
+    freed = block.freed if level < UNFREED else {}
+    return _packed(tokens, block, freed, rows)
+
+
+def shrunk(text: str, token: str) -> str:
+    """Return an annotation as ``TERSE`` has it.
+
+    Args:
+        text: as it is.
+        token: of this write.
+
+    Raises:
+        DecodingError: it is damaged, or a later podnet's.
+    """
+    known = read(text)
+    rows = [
+        (offset, written, {name: v for name, v in fields.items() if name not in _DROPPED})
+        for offset, (written, fields) in sorted(known.rows.items())
+    ]
+    return _packed((token, *known.tokens), known, {}, [row for row in rows if row[2]])
+
+
+def _packed(
+    tokens: tuple[str, ...],
+    head: Block | Details,
+    freed: Mapping[int, float],
+    rows: list[tuple[int, str, Mapping[str, object]]],
+) -> str:
     body = {
-        "sequence": block.sequence,
-        "holder": block.holder,
-        "recalled": block.recalled,
-        "freed": sorted(block.freed.items()) if level < UNFREED else [],
+        "sequence": head.sequence,
+        "holder": head.holder,
+        "recalled": head.recalled,
+        "freed": sorted(freed.items()),
         "rows": rows,
     }
     packed = zlib.compress(json.dumps(body, separators=(",", ":")).encode(), 6)

@@ -6,7 +6,6 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from podnet.model.addresses import Address
 from podnet.model.block import BLOCK_BITS, BLOCK_SIZE, Block, block_key, key_parts
@@ -117,16 +116,6 @@ def put(store: Store, block: Block) -> str:
     """Swap a block in over whatever is at its own key; return the version."""
     assert store.swap(block.key, block, version_of(store, block.key)) is True
     return loaded(store, block.key)[1]
-
-
-def quick() -> settings:
-    """Return how Hypothesis tests of a contract are run."""
-    return settings(
-        max_examples=50,
-        deadline=None,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 def clear(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
@@ -61,12 +62,18 @@ def _pod(number: int, container: str) -> Owner:
     return Owner(container, f"net{number % 2}", "default", f"pod-{number}", f"uid-{number}")
 
 
+def _home(number: int) -> int:
+    """Return whose container a number stands for: the last two are interfaces of one."""
+    return min(number, 4)
+
+
 def _claim(number: int) -> str:
     return f"default/claim-{number}" if number in _CLAIMS else ""
 
 
 def _one(one: Owner, other: Owner) -> bool:
-    return one.key == other.key or (one.pod_uid != "" and one.pod_uid == other.pod_uid)
+    same = one.container_id == other.container_id or "" != one.pod_uid == other.pod_uid
+    return same and one.ifname == other.ifname
 
 
 class IpamMachine(RuleBasedStateMachine):
@@ -112,7 +119,9 @@ class IpamMachine(RuleBasedStateMachine):
     def _owner(self, number: int) -> Owner:
         if number in _CLAIMS:
             return Owner(f"claim:{_claim(number)}", "net0", "default")
-        return _pod(number, f"container-{number}-{self.containers[number]}")
+        home = _home(number)
+        pod = _pod(home, f"container-{home}-{self.containers[home]}")
+        return evolve(pod, ifname=f"net{number % 2}")
 
     def _held(self, pool: Pool, owner: Owner) -> Lease | None:
         for lease in self.model.values():
@@ -192,7 +201,21 @@ class IpamMachine(RuleBasedStateMachine):
     def replace_container(self, number: int) -> None:
         """The pod's container dies without a release; the next one is the same pod's."""
         if number in _PODS:
-            self.containers[number] += 1
+            self.containers[_home(number)] += 1
+
+    @rule(choice=st.integers(0, 20), handle=st.integers(0, 1))
+    def succeed(self, choice: int, handle: int) -> None:
+        """The container of a pod that holds an address dies, and its successor asks for it."""
+        held = [
+            (number, lease.pool)
+            for _, lease in sorted(self.model.items())
+            for number in _PODS
+            if _one(lease.owner, self._owner(number))
+        ]
+        if held:
+            number, name = held[choice % len(held)]
+            self.replace_container(number=number)
+            self.allocate(name=name, number=number, handle=handle)
 
     @rule(name=_POOLS, number=_NUMBERS, handle=st.integers(0, 1), hint=st.booleans())
     def release(self, name: str, number: int, handle: int, *, hint: bool) -> None:
@@ -222,11 +245,7 @@ class IpamMachine(RuleBasedStateMachine):
     @rule(alive=st.sets(_NUMBERS), handle=st.integers(0, 1))
     def sweep(self, alive: set[int], handle: int) -> None:
         """GC frees what this node's lost attachments to the network had, and no other's."""
-        valid = {
-            (self._owner(number).container_id, ifname)
-            for number in alive
-            for ifname in ("net0", "net1")
-        }
+        valid = {self._owner(number).key for number in alive}
         node = f"node-{handle}"
         gone = {
             key
@@ -303,6 +322,7 @@ class IpamMachine(RuleBasedStateMachine):
             assert str(lease.ip) in _MAY_HAND_OUT[lease.pool]
         assert dict(self._rested()) == self.freed, "times of releases"
         owned = [
-            (lease.domain, lease.pool, lease.owner.pod_uid or lease.owner.key) for lease in leases
+            (x.domain, x.pool, x.owner.pod_uid or x.owner.container_id, x.owner.ifname)
+            for x in leases
         ]
         assert len(set(owned)) == len(owned), "an owner holds two addresses of one pool"

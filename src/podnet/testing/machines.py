@@ -55,6 +55,16 @@ def run_machine(
     )
 
 
+def quick() -> settings:
+    """Return how Hypothesis tests of a contract are run."""
+    return settings(
+        max_examples=50,
+        deadline=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 STEPS: Counter[str] = Counter()
 """How many steps each machine of this process has made."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from attrs import evolve
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podnet.ipam.pick import Ask
@@ -13,6 +14,7 @@ from podnet.model.addresses import Address
 from podnet.model.lease import Owner
 from podnet.model.pool import Pool
 from podnet.testing.free_list import FreeList
+from podnet.testing.machines import quick
 from podnet.testing.strategies import owners
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 _TOP = (1 << 128) - 1
 # Far more than any strategy has to compare, and far less than a pool may have.
 _MOST_READ = 20_000
-# Each picker has a subclass of its own, and all inherit the same test functions.
-_SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 
 
 @st.composite
@@ -90,24 +90,39 @@ class PickerContract:
         """An exhausted pool is no error of the picker's."""
         assert self.picker().pick(FreeList([]), self.ask()) is None
 
-    @_SHARED
-    @given(data=st.data(), free=_intervals())
-    def test_picks_a_free_address(self, data: st.DataObject, free: list[tuple[int, int]]) -> None:
+    def test_picks_a_free_address(self) -> None:
         """What it returns is a number of one of the intervals, whatever else it is told."""
-        ask = data.draw(_asks(free, self.ask()))
-        known = [interval for interval in free if data.draw(st.booleans())]
-        value = self.picker().pick(FreeList(free, known), ask)
-        if value is None:
-            assert not (free and self.always), "declined although an address is free"
-        else:
-            assert any(low <= value <= high for low, high in free), f"{value} is not free"
 
-    @_SHARED
-    @given(low=st.integers(0, _TOP))
-    def test_picks_single_addresses(self, low: int) -> None:
+        @quick()
+        @given(data=st.data(), free=_intervals())
+        def picks(data: st.DataObject, free: list[tuple[int, int]]) -> None:
+            ask = data.draw(_asks(free, self.ask()))
+            known = [interval for interval in free if data.draw(st.booleans())]
+            value = self.picker().pick(FreeList(free, known), ask)
+            if value is None:
+                assert not (free and self.always), "declined although an address is free"
+            else:
+                assert any(low <= value <= high for low, high in free), f"{value} is not free"
+
+        picks()
+
+    def test_picks_single_addresses(self) -> None:
         """An interval of one address at any place is taken whole, up to 128 bits."""
-        value = self.picker().pick(FreeList([(low, low)]), self.ask())
-        assert value == low or (value is None and not self.always)
+
+        @quick()
+        @given(low=st.integers(0, _TOP))
+        def picks(low: int) -> None:
+            value = self.picker().pick(FreeList([(low, low)]), self.ask())
+            assert value == low or (value is None and not self.always)
+
+        picks()
+
+    @pytest.mark.parametrize("last", [0, 5, 6, 7, 9, 10, _TOP])
+    def test_takes_what_is_free_wherever_the_last_was(self, last: int) -> None:
+        """Beyond the end there is a beginning."""
+        ask = evolve(self.ask(), last=Address(6, last))
+        value = self.picker().pick(FreeList([(5, 6), (9, 9)]), ask)
+        assert value in (5, 6, 9) or (value is None and not self.always)
 
     def test_takes_the_whole_address_space_in_its_stride(self) -> None:
         """The size of an interval costs nothing."""

@@ -18,10 +18,9 @@ from podnet.testing.ground_contract import (
     contract_key,
     package_of,
     put,
-    quick,
     version_of,
 )
-from podnet.testing.machines import is_of
+from podnet.testing.machines import is_of, quick
 from podnet.testing.strategies import blocks, owners
 from podnet.testing.together import in_processes, in_threads
 

@@ -11,6 +11,7 @@ import itertools
 import sys
 import tempfile
 import time
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -58,18 +59,23 @@ def soak(name: str, opened: Opener, *, steps: int, seed: int, first: int = 0) ->
     """Run one machine; return whether nothing was found.
 
     Args:
-        name: ``store``, ``ipam`` or ``nodes``.
+        name: ``store``, ``ipam``, ``nodes``, or ``module:machine`` of somebody's own, which needs
+            no arguments.
         opened: opens new, empty stores.
         steps: how many, at least.
         seed: of all rounds.
         first: number of the round to begin with.
     """
-    factory = MACHINES[name]
+    module, colon, attribute = name.partition(":")
+    if colon:
+        make = getattr(import_module(module), attribute)
+    else:
+        make = partial(MACHINES[name], opened)
     began, before = time.monotonic(), STEPS.total()
     for number in itertools.count(first):
         try:
             run_machine(
-                lambda: factory(opened),
+                make,
                 examples=_EXAMPLES,
                 steps=_LENGTH,
                 seed=seed * 1_000_003 + number,
@@ -93,7 +99,12 @@ def soak(name: str, opened: Opener, *, steps: int, seed: int, first: int = 0) ->
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 1 if something was found."""
     parser = argparse.ArgumentParser(prog="python -m podnet.testing.soak", description=__doc__)
-    parser.add_argument("machines", nargs="*", metavar="|".join(MACHINES), help="all if not given")
+    parser.add_argument(
+        "machines",
+        nargs="*",
+        metavar="|".join([*MACHINES, "module:machine"]),
+        help="the three if not given",
+    )
     parser.add_argument("--steps", type=int, default=1_000_000, help="of each machine")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--first", type=int, default=0, help="the round to begin with")
@@ -101,8 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--store", default="memory", help="memory, file, sqlite, or module:function of your own"
     )
     asked = parser.parse_args(arguments)
-    if unknown := set(asked.machines) - set(MACHINES):
-        parser.error(f"no such machine: {', '.join(sorted(unknown))}")
+    if unknown := [name for name in asked.machines if ":" not in name and name not in MACHINES]:
+        parser.error(f"no such machine: {', '.join(unknown)}")
     opened = opener(asked.store)
     print(f"seed {asked.seed}, store {asked.store}")
     found = 0

@@ -25,10 +25,9 @@ from podnet.testing.ground_contract import (
     contract_key,
     loaded,
     put,
-    quick,
     version_of,
 )
-from podnet.testing.machines import StoreMachine, run_machine
+from podnet.testing.machines import StoreMachine, quick, run_machine
 from podnet.testing.seek_contract import SeekContract
 from podnet.testing.sharing_contract import SharingContract
 from podnet.testing.strategies import blocks

@@ -521,12 +521,15 @@ class TestLife:
             door.get(CONFIGS, "a", "default")
 
     def test_forked_processes_have_connections_of_their_own(self, cluster):
-        made(cluster, n="0")
+        made(cluster)
+        inherited = cluster._line._process.session
 
         def child(number):
+            name = f"child-{number}"
+            made(cluster, name)
+            assert cluster._line._process.session is not inherited
             for _ in range(20):
-                assert cluster.get(CONFIGS, "a", "default")["metadata"]["name"] == "a"
-            made(cluster, f"child-{number}")
+                assert cluster.get(CONFIGS, name, "default")["metadata"]["name"] == name
             cluster.close()
 
         in_processes(3, child)

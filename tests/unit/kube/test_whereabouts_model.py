@@ -146,8 +146,8 @@ def test_reconciler(kube, api, vector):
             reconcile(api)
         assert pools_left(kube) == {"1"}
         return
-    for pod in given.get("pods", ()):
-        pod = {"name": pod} if isinstance(pod, str) else pod
+    for each in given.get("pods", ()):
+        pod = {"name": each} if isinstance(each, str) else each
         status = pod.get("network_status") or [{}]
         ips = pod.get("network_status_ips", status[0].get("ips"))
         if ips is None and "reservations" in given:
@@ -228,7 +228,7 @@ class TestSequences:
         put_pool(kube, "10.0.0.0/24", {"1": ("c", "ns/p")})
         put(kube, "OverlappingRangeIPReservation", "10.0.0.1", podref="ns/q")
         node = Whereabouts(api, Timing(retry=0.02, request=0.3))
-        with pytest.raises(WhereaboutsError, match="deadline|nil"):
+        with pytest.raises(WhereaboutsError, match=r"deadline|nil"):
             node.add(conf("10.0.0.0/24"), "c", "ns/p", "net1")
 
     def test_the_same_range_twice_is_the_same_address_twice(self, node):

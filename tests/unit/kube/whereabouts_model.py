@@ -35,7 +35,7 @@ class WhereaboutsError(Exception):
     pass
 
 
-class Temporary(WhereaboutsError):
+class TemporaryError(WhereaboutsError):
     pass
 
 
@@ -154,11 +154,11 @@ def usable(one):
         first = start
     if end is not None and first <= end <= last:
         last = end
-    return network, first, last
+    return first, last
 
 
 def assign(one, reserved, container, podref, ifname):
-    network, first, last = usable(one)
+    first, last = usable(one)
     for index, each in enumerate(reserved):
         if each.podref == podref and each.ifname == ifname:
             if each.container != container:
@@ -228,7 +228,7 @@ class IPPool:
             self.api("PATCH", path, [*operations, *patch], "application/json-patch+json")
         except ApiError as error:
             if error.reason == "Invalid" or error.code == 422:
-                raise Temporary(str(error)) from error
+                raise TemporaryError(str(error)) from error
             raise WhereaboutsError(str(error)) from error
 
 
@@ -258,7 +258,7 @@ class Whereabouts:
         finally:
             elector.release()
 
-    def _update(self, mode, conf, container, podref, ifname, elector):
+    def _update(self, mode, conf, container, podref, ifname, elector):  # noqa: C901 - as there
         ends = time.monotonic() + self.timing.request
         self.api("GET", self.api.path("ippools"))  # "connectivity check"
         found, dummies, skip, error = [], [], False, None
@@ -270,7 +270,7 @@ class Whereabouts:
                     raise WhereaboutsError("context deadline exceeded")
                 try:
                     pool = self._pool(one, conf.network_name)
-                except Temporary:
+                except TemporaryError:
                     continue
                 reserved = [*pool.reservations(), *dummies]
                 if mode == "add":
@@ -294,7 +294,7 @@ class Whereabouts:
                     reserved.remove(mine[0])
                 try:
                     pool.update([each for each in reserved if not each.dummy])
-                except Temporary as failure:
+                except TemporaryError as failure:
                     error = failure
                     continue
                 except WhereaboutsError as failure:
@@ -333,7 +333,7 @@ class Whereabouts:
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise WhereaboutsError(f"k8s create error: {error}") from error
-        raise Temporary("k8s pool initialized")
+        raise TemporaryError("k8s pool initialized")
 
     def _reservation(self, ip, network_name):
         path = self.api.path("overlappingrangeipreservations", normalized_ip(ip, network_name))
@@ -455,7 +455,7 @@ class Elector:
 # --- reconciler
 
 
-def reconcile(api, *, rereads=3, pause=0.25):
+def reconcile(api, *, rereads=3, pause=0.25):  # noqa: C901 - as there
     """The nightly job: return what it removed, pools' addresses and reservations."""
     pods = {}
     for pod in api("GET", "/api/v1/pods")["items"]:

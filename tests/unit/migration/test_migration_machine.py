@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import ClassVar
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -21,17 +21,17 @@ from hypothesis.stateful import (
 
 from podnet.engine.leases import Ipam
 from podnet.engine.migration import Migration
-from podnet.engine.migration_follow import Following, load_mark
+from podnet.engine.migration_follow import Following
+from podnet.engine.migration_ground import load_mark
+from podnet.engine.migration_rename import part
 from podnet.errors import (
     InvalidConfigError,
-    PodnetError,
     PoolExhaustedError,
     StoreError,
     TryAgainLaterError,
 )
 from podnet.ipam.migrate import HIDDEN, Kind, State, state_of
 from podnet.model.addresses import Address
-from podnet.model.block import BLOCK_SIZE
 from podnet.model.lease import Owner
 from podnet.model.pool import Pool
 from podnet.stores.memory import MemoryStore
@@ -51,7 +51,7 @@ OTHERS = {
     "small": Pool("small", "10.0.8.4/30", domain="lan", edges="all"),
 }
 SIDES = ("old", "new")
-FAULTS = st.sampled_from([FINE] * 12 + [*FATES])
+FAULTS = st.sampled_from([FINE] * 40 + [*FATES])
 
 
 def owner_of(pod: int) -> Owner:
@@ -64,6 +64,8 @@ class MoveMachine(RuleBasedStateMachine):
     merge = False
     seeks = True
     back = True
+    names: ClassVar = {"old": "lan", "new": "lan"}
+    schemes: ClassVar = {"old": "test", "new": "test"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,8 +93,8 @@ class MoveMachine(RuleBasedStateMachine):
         return Migration(
             make(source),
             make(target),
-            source_url=f"test:{source}",
-            target_url=f"test:{target}",
+            source_url=f"{self.schemes[source]}:{source}",
+            target_url=f"{self.schemes[target]}:{target}",
             opener=lambda url: make(url.partition(":")[2]),
             sleep=lambda _: None,
         )
@@ -109,16 +111,27 @@ class MoveMachine(RuleBasedStateMachine):
             self.tasks.remove(task)
             task.finish(task)
 
+    def mark(self, side):
+        return load_mark(self.raw[side], part(self.names[side]))[0]
+
     def may_use(self, side, pod):
         """Nodes are set to the new store when a move has begun, and not before."""
-        mark = load_mark(self.raw["new"], "lan")[0]
-        return side == "old" or mark.kind is not Kind.HOME or self.moved_once()
+        begun = self.mark("new").kind is not Kind.HOME or self.mark("old").kind is not Kind.HOME
+        return side == "old" or begun
 
-    def moved_once(self):
-        return load_mark(self.raw["old"], "lan")[0].kind is not Kind.HOME
-
-    def pool(self, pod, name):
+    def pool(self, pod, name, side):
         return POOLS[name]
+
+    @initialize(
+        pods=st.lists(st.tuples(st.integers(0, 5), st.sampled_from(list(POOLS))), max_size=6)
+    )
+    def before_the_move(self, pods):
+        for pod, name in pods:
+            side = SIDES[pod % 2] if self.merge else "old"
+            pool = self.pool(pod, name, side)
+            with contextlib.suppress(PoolExhaustedError):
+                lease = self.ipam(side, gated=False).allocate(pool, owner_of(pod), network="net")
+                self.held[pod, name] = str(lease.ip)
 
     # What pods do.
 
@@ -130,7 +143,9 @@ class MoveMachine(RuleBasedStateMachine):
         self.busy.add(place)
         self.start(
             f"allocate {place} via {side}",
-            lambda: self.ipam(side).allocate(self.pool(pod, pool), owner_of(pod), network="net"),
+            lambda: self.ipam(side).allocate(
+                self.pool(pod, pool, side), owner_of(pod), network="net"
+            ),
             lambda task: self.allocated(place, task),
         )
 
@@ -161,7 +176,7 @@ class MoveMachine(RuleBasedStateMachine):
         had = self.held.pop(place, None)
         self.start(
             f"release {place} via {side}",
-            lambda: self.ipam(side).release(owner_of(pod), pool=self.pool(pod, pool)),
+            lambda: self.ipam(side).release(owner_of(pod), pool=self.pool(pod, pool, side)),
             lambda task: self.released(place, had, task),
         )
 
@@ -186,7 +201,9 @@ class MoveMachine(RuleBasedStateMachine):
         source, target = data.draw(st.sampled_from(ways))
         self.start(
             f"move {source} to {target}",
-            lambda: self.migration(source, target).run("lan", merge=self.merge, patience=0),
+            lambda: self.migration(source, target).run(
+                self.names[source], merge=self.merge, patience=0
+            ),
             lambda task: task.error is None or self.judge(task),
         )
 
@@ -243,13 +260,12 @@ class MoveMachine(RuleBasedStateMachine):
         for key in store.keys(""):
             block = store.load(key)[0]
             if not key.startswith(HIDDEN) and state_of(block) is State.OPEN:
-                yield key, block
+                yield block.version, block.index
 
     @invariant()
     def one_of_two_copies_counts(self):
         if not self.merge:
-            both = {k for k, _ in self.open_blocks("old")} & {k for k, _ in self.open_blocks("new")}
-            assert not both
+            assert not set(self.open_blocks("old")) & set(self.open_blocks("new"))
 
     def teardown(self):
         for task in list(self.tasks):
@@ -264,23 +280,22 @@ class MoveMachine(RuleBasedStateMachine):
         """Let the move end that is under way, then move everything to the new store."""
         for _ in range(3):
             for source, target in (SIDES[::-1], SIDES):
-                mark = load_mark(self.raw[source], "lan")[0]
-                coming = load_mark(self.raw[target], "lan")[0]
-                if mark.kind in (Kind.TO, Kind.JOIN) or coming.kind is Kind.FROM:
+                begun = self.mark(source).kind in (Kind.TO, Kind.JOIN)
+                if begun or self.mark(target).kind is Kind.FROM:
                     with contextlib.suppress(InvalidConfigError):  # both ways at once: neither
-                        self.migration(source, target, gated=False).run("lan")
-        home = load_mark(self.raw["old"], "lan")[0]
-        if home.kind is Kind.HOME:
-            run = self.migration(*SIDES, gated=False).run("lan", merge=self.merge)
-            assert run.complete, run
-        assert [key for key, _ in self.open_blocks("old")] == []
-        assert load_mark(self.raw["old"], "lan")[0].kind is Kind.DONE
-        assert load_mark(self.raw["new"], "lan")[0].kind is Kind.HOME
+                        self.migration(source, target, gated=False).run(self.names[source])
+        if self.mark("old").kind is Kind.HOME:
+            move = self.migration(*SIDES, gated=False)
+            done = move.run(self.names["old"], merge=self.merge)
+            assert done.complete, done
+        assert list(self.open_blocks("old")) == []
+        assert self.mark("old").kind is Kind.DONE
+        assert self.mark("new").kind is Kind.HOME
 
     def everything_is_where_it_should_be(self):
         found = {}
         for side in SIDES:
-            leases = list(self.ipam(side, gated=False).leases("lan"))
+            leases = list(self.ipam(side, gated=False).leases(self.names[side]))
             found[side] = {(int(x.owner.pod_name[4:]), x.pool): str(x.ip) for x in leases}
             assert len({lease.ip for lease in leases}) == len(leases)
             assert all(not lease.claim for lease in leases)
@@ -295,7 +310,7 @@ class MoveMachine(RuleBasedStateMachine):
         assert not left, f"came back: {left}"
         for place, ip in self.held.items():
             for side in SIDES:
-                pool = self.pool(*place)
+                pool = self.pool(*place, side)
                 again = self.ipam(side, gated=False).allocate(pool, owner_of(place[0]))
                 assert str(again.ip) == ip
 
@@ -307,11 +322,28 @@ class JoinMachine(MoveMachine):
     back = False
 
     def may_use(self, side, pod):
-        done = load_mark(self.raw["old"], "lan")[0].kind is Kind.DONE
-        return done or side == SIDES[pod % 2]
+        return self.mark("old").kind is Kind.DONE or side == SIDES[pod % 2]
 
-    def pool(self, pod, name):
+    def pool(self, pod, name, side):
         return OTHERS[name] if pod % 2 else POOLS[name]
+
+
+class RenamingMachine(MoveMachine):
+    """The domain has another name in each of the two stores."""
+
+    schemes: ClassVar = {"old": "whereabouts", "new": "test"}
+    names: ClassVar = {"old": "ippool:red@10.0.0.0/16", "new": "whereabouts:red"}
+
+    def pool(self, pod, name, side):
+        pool = POOLS[name]
+        network = WIDE.network
+        return Pool(
+            name,
+            network,
+            first=pool.first or pool.network.address,
+            last=pool.last or Address(4, pool.network.last),
+            domain=self.names[side],
+        )
 
 
 class Bare:
@@ -340,3 +372,7 @@ def test_nothing_is_lost_or_given_twice_in_stores_without_seek():
 
 def test_nothing_is_lost_where_domains_are_joined():
     run_machine(JoinMachine, examples=EXAMPLES, steps=60)
+
+
+def test_nothing_is_lost_where_a_domain_gets_another_name():
+    run_machine(RenamingMachine, examples=EXAMPLES // 3, steps=60)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from attrs import evolve
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from podnet.engine.leases import Ipam
 from podnet.engine.owning import Manner, Owning
 from podnet.engine.owning_ipam import OwnedIpam
 from podnet.model.pool import Pool
 from podnet.stores.memory import MemoryStore
 from podnet.testing.ledger import Op, pod_of
 from podnet.testing.nodes_machine import NodesMachine
-from podnet.testing.simulation import Pod, Simulation, World
+from podnet.testing.simulation import Pod, Simulation, World, plain_node
 from podnet.testing.sites import Site
 
 MANNER = Manner(publish_every=20.0, look_every=0.2, idle_after=300.0, trust=3600.0, scarce_for=5.0)
@@ -88,8 +89,14 @@ WORLD = World(
     make=make_ipam,
     leases=true_leases,
 )
-# One pool owned, the other shared, and both have an address of one block.
-MIXED = evolve(WORLD, pools=(border("owned", cool_down=50.0), beyond("shared")))
+
+
+def some_plain(site):
+    return plain_node(site) if site.name == "node-2" else make_ipam(site)
+
+
+# One pool is owned, the other shared, and both have an address of one block; one node holds none.
+MIXED = evolve(WORLD, pools=(border("owned", cool_down=50.0), beyond("shared")), make=some_plain)
 
 
 class OwnedSimulation(Simulation):
@@ -121,6 +128,18 @@ class OwnedSimulation(Simulation):
 
         what = "release" if release else "allocate"
         return self._start(machine, Op(what=what, node=machine.name, pool=pool, owner=owner), call)
+
+    def end_by_hand(self, machine, lease):
+        """Somebody ends a grant that he sees in the shared store, and knows of nothing else."""
+        op = Op(what="end", node=machine.name, lease=lease)
+        ipam = Ipam(machine.shared, clock=machine.clock, node="desk", jitter=lambda: 1.0)
+        return self._start(machine, op, lambda _node: ipam.release(lease))
+
+    @property
+    def told(self):
+        """The leases that the shared store has, and when they were told does not matter."""
+        blocks = [self.store.load(key)[0] for key in self.store.keys("")]
+        return [lease for block in blocks for _, lease in sorted(block.leases.items())]
 
     def die(self, dead, other, *, lost):
         """A node dies, its pods with it; another one is told so, and takes its blocks."""
@@ -252,13 +271,23 @@ class OwnedMachine(NodesMachine):
     def die(self, node, by, *, lost):
         self.sim.die(self._machine(node), self._machine(node + by), lost=lost)
 
+    @precondition(lambda self: self.sim.told)
+    @rule(node=_NODE, choice=st.integers(0, 5))
+    def end_by_hand(self, node, choice):
+        told = self.sim.told
+        self.sim.end_by_hand(self._machine(node), told[choice % len(told)])
+
     @rule(node=_NODE)
     def publish(self, node):
-        self.sim.background(self._machine(node), lambda node: node.publish())
+        machine = self._machine(node)
+        if hasattr(self.sim.node(machine), "publish"):
+            self.sim.background(machine, lambda node: node.publish())
 
     @rule(node=_NODE)
     def drain(self, node):
-        self.sim.background(self._machine(node), lambda node: node.drain())
+        machine = self._machine(node)
+        if hasattr(self.sim.node(machine), "drain"):
+            self.sim.background(machine, lambda node: node.drain())
 
     @rule(node=_NODE)
     def leave(self, node):

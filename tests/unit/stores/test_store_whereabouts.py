@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from hashlib import sha256
+from typing import ClassVar
 
 import pytest
 from attrs import evolve
@@ -55,7 +56,7 @@ class TestPoolsOfOneBlock(WhereaboutsContract):
 class Translated:
     """Keeps IPv4 blocks of any domain in whereabouts' own pools, one for each domain."""
 
-    domains: dict[str, str] = {}
+    domains: ClassVar[dict[str, str]] = {}
 
     def __init__(self, store, scheme):
         self.store = store

@@ -1,4 +1,4 @@
-"""Replies that are lost, processes that are killed and others who are faster, beside whereabouts."""
+"""Lost replies, killed processes and others who are faster, in whereabouts' objects."""
 
 from __future__ import annotations
 

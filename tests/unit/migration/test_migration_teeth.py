@@ -1,0 +1,214 @@
+"""The machine of moves has teeth: each of these mistakes in the protocol is found by it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from podnet.engine import migration_follow, migration_ground, migration_marks, migration_move
+from podnet.engine.migration_follow import Following
+from podnet.engine.migration_marks import Marks
+from podnet.engine.migration_move import Move
+from podnet.ipam import migrate
+from podnet.ipam.migrate import Mark, State, state_of
+
+_spec = importlib.util.spec_from_file_location(
+    "podnet_migration_machine", Path(__file__).with_name("test_migration_machine.py")
+)
+assert _spec is not None
+assert _spec.loader is not None
+machines = importlib.util.module_from_spec(_spec)
+sys.modules["podnet_migration_machine"] = machines
+_spec.loader.exec_module(machines)
+
+
+def makes_blocks_at_once(patch):
+    """A block is made without the empty one, so that no mark set meanwhile is seen."""
+
+    def create(self, at, key, block, came):
+        last, entry = self._locate(at, key, came)
+        version = entry[1] if entry else None
+        return entry is None and self._stores[last].swap(key, migrate.kept(block), version)
+
+    patch.setattr(Following, "_create", create)
+
+
+def looks_at_no_mark_before_opening(patch):
+    """The empty block is opened without another look at the marks."""
+
+    def create(self, at, key, block, came):
+        last, entry = self._locate(at, key, came)
+        store = self._stores[last]
+        if migration_follow.state_at(entry) is State.OPEN:
+            return False
+        store.swap(key, migrate.new(block), entry[1] if entry else None)
+        entry = store.load(key)
+        return state_of(entry[0]) is State.NEW and store.swap(key, migrate.kept(block), entry[1])
+
+    patch.setattr(Following, "_create", create)
+
+
+def opens_the_rehearsal(patch):
+    """The target's block is opened with what was rehearsed, not with what the source closed."""
+
+    def settle(source, target, key, entry):
+        block, version = entry
+        there = target.load(key)
+        if there is None or state_of(there[0]) is not State.OPEN:
+            made = migrate.opened(there[0] if there else block, None)
+            if not target.swap(key, made, there[1] if there else None):
+                return
+        source.swap(key, migrate.gone(block), version)
+
+    rehearsed = []
+
+    def close(self, key):
+        entry = self._source.load(key)
+        if state_of(entry[0]) is not State.OPEN:
+            return
+        there = self._target.load(key)
+        if there is None or state_of(there[0]) is not State.COPY:
+            copy = migrate.copied(entry[0], there[0] if there else None)
+            self._target.swap(key, copy, there[1] if there else None)
+            rehearsed.append(key)
+        else:
+            self._source.swap(key, migrate.moved(entry[0]), entry[1])
+
+    for module in (migration_follow, migration_move, migration_ground):
+        patch.setattr(module, "settle", settle)
+    patch.setattr(Move, "_close", close)
+
+
+def copies_and_deletes(patch):
+    """The source's block is emptied after it was copied, as a script would do it."""
+
+    def close(self, key):
+        entry = self._source.load(key)
+        there = self._target.load(key)
+        if there is not None and state_of(there[0]) is State.OPEN:
+            entry = self._source.load(key)
+            self._source.swap(key, migrate.gone(entry[0]), entry[1])
+        else:
+            made = migrate.opened(entry[0], None)
+            self._target.swap(key, made, there[1] if there else None)
+
+    patch.setattr(Move, "_close", close)
+
+
+def sets_no_mark_at_the_target(patch):
+    """Whoever uses the target hands out what the source still has."""
+    patch.setattr(Marks, "_claim_target", lambda self: True)
+
+
+def sets_no_mark_at_the_source(patch):
+    """Blocks are made at the source after its blocks were listed."""
+    begin = Marks.begin
+
+    def silent(self, *, merge):
+        mark = begin(self, merge=merge)
+        if mark is not None:
+            _, entry = migration_marks.load_mark(self._source.store, self._part)
+            self._swap(self._source, Mark(), entry)
+        return mark
+
+    patch.setattr(Marks, "begin", silent)
+    patch.setattr(Marks, "require", lambda self, mark: None)
+
+
+def seeks_once(patch):
+    """An owner is looked for without a second look at the marks."""
+
+    def seek(self, prefix, owner):
+        places = dict.fromkeys((each.at, each.prefix) for each in self._places(0, prefix))
+        found = [
+            sorted(migration_follow._sought(self._stores[at], start, owner))
+            for at, start in reversed(list(places))
+        ]
+        return migration_follow._merged(found)
+
+    patch.setattr(Following, "_seek", seek)
+
+
+def believes_that_nothing_is_there(patch):
+    """A block that was moved on while it was looked for is taken for none."""
+    patch.setattr(migrate, "never_open", lambda block: state_of(block) is not State.MOVED)
+
+
+def frees_the_target_too_early(patch):
+    """The target's mark is taken back although blocks are left at the source."""
+    patch.setattr(
+        Marks,
+        "end",
+        lambda self, mark: self._swap(
+            self._target, Mark(), migration_marks.load_mark(self._target.store, self._part)[1]
+        ),
+    )
+    patch.setattr(Move, "blocks", lambda self, keys: [])
+    patch.setattr(Move, "end", lambda self: self._marks.end(self._mark))
+
+
+def fences_nothing(patch):
+    """Blocks that are begun at the target when it is claimed are opened nevertheless."""
+    in_use = Marks._in_use
+    patch.setattr(Marks, "_in_use", lambda self, *, fence=False: in_use(self))
+
+
+def joins_without_tags(patch):
+    """What the source released while its block was joined stays held."""
+    joined = migrate.joined
+    patch.setattr(
+        migrate,
+        "joined",
+        lambda block, into, tag: (
+            evolve(
+                (made := joined(block, into, "x" if into else tag))[0],
+                leases={
+                    n: evolve(lease, claim=lease.claim.removeprefix("x").removeprefix(tag))
+                    for n, lease in made[0].leases.items()
+                },
+            )
+            if (done := joined(block, into, tag))[0] is not into
+            else done[0],
+            done[1],
+        ),
+    )
+
+
+BROKEN = {
+    makes_blocks_at_once: machines.MoveMachine,
+    looks_at_no_mark_before_opening: machines.MoveMachine,
+    opens_the_rehearsal: machines.MoveMachine,
+    copies_and_deletes: machines.MoveMachine,
+    sets_no_mark_at_the_target: machines.MoveMachine,
+    sets_no_mark_at_the_source: machines.MoveMachine,
+    seeks_once: machines.MoveMachine,
+    believes_that_nothing_is_there: machines.MoveMachine,
+    frees_the_target_too_early: machines.MoveMachine,
+    fences_nothing: machines.MoveMachine,
+    joins_without_tags: machines.JoinMachine,
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
+def test_a_mistake_is_found(broken, monkeypatch):
+    broken(monkeypatch)
+    with pytest.raises(BaseException) as caught:  # whatever it breaks first
+        run_state_machine_as_test(
+            BROKEN[broken],
+            settings=settings(
+                max_examples=2000,
+                stateful_step_count=60,
+                deadline=None,
+                database=None,
+                derandomize=True,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    assert not isinstance(caught.value, (KeyboardInterrupt, pytest.fail.Exception))
