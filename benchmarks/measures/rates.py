@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from podnet.engine.leases import open_ipam
 
 from .callers import allocate, clients, median, p99, pool
-from .figures import Figure
+from .figures import Figure, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def memory(count: int, rounds: int) -> Iterator[Figure]:
 
     target = 20_000
     value = best(once, target, rounds)
-    note = f"{count / spent[0]:,.0f} in a second of the processor's"
+    note = f"{grouped(count / spent[0])} in a second of the processor's"
     yield Figure(name="memory store, 1 thread", value=value, unit="/s", target=target, note=note)
 
 
@@ -89,8 +89,9 @@ def postgresql(count: int, rounds: int, folder: str) -> Iterator[Figure]:
             found: list[Figure] = []
             for _ in range(rounds):
                 url = server.new_url()
+                some = count if processes == 1 else count // 2 if processes == 4 else count // 4
                 found.append(
-                    _clients("PostgreSQL", url, count, processes, 32 // processes, target, 1)
+                    _clients("PostgreSQL", url, some, processes, 32 // processes, target, 1)
                 )
                 if found[-1].reached:
                     break

@@ -17,7 +17,7 @@ from podnet.engine.leases import open_ipam
 from .blocks import fill
 from .callers import allocate, owner, pool
 from .cluster import Cluster
-from .figures import Figure
+from .figures import Figure, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ def _apart(call: str, *arguments: object) -> dict[str, float]:
 def memory(leases: int) -> Iterator[Figure]:
     """Measure the memory of a held lease."""
     yield Figure(
-        name=f"memory store with {leases:,} leases".replace(",", " "),
+        name=f"memory store with {grouped(leases)} leases",
         value=_apart("memory_store", leases)["bytes"],
         unit="bytes/lease",
         target=400,
@@ -116,7 +116,7 @@ def _fill(url: str, leases: int) -> None:
 
 def _opened(what: str, url: str, leases: int) -> Iterator[Figure]:
     found = _apart("handle", url, leases)
-    count = f"{leases:,} leases".replace(",", " ")
+    count = f"{grouped(leases)} leases"
     yield Figure(
         name=f"{what}, {count}: open and allocate",
         value=found["opened"],

@@ -7,6 +7,7 @@ what the model does. Nodes must not die here.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from podnet.engine import owning
@@ -23,7 +24,7 @@ from .runs import OWNED, Case, Outcome, Run
 from .tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from podnet.model.block import Block
     from podnet.ports import Store
@@ -65,6 +66,8 @@ class VirtualStore:
 
     def __init__(self, model: ModelStore) -> None:
         self._model = model
+        if model.medium.queues:
+            self.queue = self._queue
         self._objects: dict[str, Object] = {}
         self._blocks: dict[str, Block] = {}
         self._owners = OwnerIndex()
@@ -110,6 +113,20 @@ class VirtualStore:
     def seek(self, prefix: str, owner: Owner) -> list[str]:
         """Return the keys of an owner's blocks, in no time, as from a mirror."""
         return [key for key in self._owners.seek(owner) if key.startswith(prefix)]
+
+    @contextmanager
+    def _queue(self, _prefix: str) -> Iterator[None]:
+        waiting = self._model.line.wait()
+        while True:
+            try:
+                _wait(next(waiting))
+            except StopIteration as end:
+                ticket = end.value
+                break
+        try:
+            yield
+        finally:
+            self._model.line.leave(ticket)
 
     def close(self) -> None:
         """Do nothing."""

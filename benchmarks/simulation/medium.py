@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .tally import Tally
 
 _SAMPLES = 4096
+_GLANCE = 0.0005
 
 
 @frozen(kw_only=True)
@@ -37,6 +38,7 @@ class Medium:
         whole: a write replaces the object; else it writes only the leases that change.
         largest: bytes of the largest object it takes; 0 for any.
         seeks: reads that it takes to find an owner's blocks.
+        queues: who has lost a swap may wait in line with others who have.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Medium:
     whole: bool = True
     largest: int = 0
     seeks: int = 0
+    queues: bool = False
 
 
 KUBERNETES = Medium(
@@ -79,6 +82,7 @@ POSTGRESQL = Medium(
     each=300,
     whole=False,
     seeks=1,
+    queues=True,
 )
 """One primary with a synchronous commit for each write."""
 
@@ -106,11 +110,36 @@ class Object:
         self.version = 0
 
 
+class Line:
+    """Those who wait for a turn, first come, first served."""
+
+    def __init__(self) -> None:
+        self._tickets: list[object] = []
+
+    def wait(self) -> Generator[float, None, object]:
+        """Wait for a turn; return the ticket to be given to ``leave``."""
+        ticket = object()
+        self._tickets.append(ticket)
+        while self._tickets[0] is not ticket:
+            yield _GLANCE
+        return ticket
+
+    def leave(self, ticket: object) -> None:
+        """End a turn."""
+        self._tickets.remove(ticket)
+
+
 class ModelStore:
-    """Objects with versions, for all nodes."""
+    """Objects with versions, for all nodes.
+
+    Attributes:
+        medium: what it costs.
+        line: where those wait who have lost a swap, if it has one.
+    """
 
     def __init__(self, clock: Clock, medium: Medium, chance: Random, tally: Tally) -> None:
         self.medium = medium
+        self.line = Line()
         self._clock = clock
         self._tally = tally
         self._chance = chance.random

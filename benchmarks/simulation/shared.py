@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
+from podnet.engine import owning
+from podnet.engine.lanes import FEW_BLOCKS
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator
     from random import Random
@@ -24,11 +27,13 @@ if TYPE_CHECKING:
     from .pods import Cluster, Pod
     from .tally import Tally
 
-# As engine.lanes.FEW_BLOCKS, engine.turns._LOOKS and engine.leases._PAUSE_MOST.
-FEW_BLOCKS = 8
+# As in engine.turns and engine.serving.
 LOOKS = 3
+CONTENDED = 64
 PAUSE_MOST = 0.05
 ATTEMPTS = 200
+
+_OWNED = owning.Manner()
 
 GIVE, ASK = 0, 1
 Request = tuple["Pod", int]
@@ -56,10 +61,10 @@ class Manner:
     start: str = "lowest"
     back_off: float = 0.001
     pause_most: float = PAUSE_MOST
-    publish_every: float = 30.0
-    look_every: float = 2.0
-    idle_after: float = 300.0
-    scarce_for: float = 30.0
+    publish_every: float = _OWNED.publish_every
+    look_every: float = _OWNED.look_every
+    idle_after: float = _OWNED.idle_after
+    scarce_for: float = _OWNED.scarce_for
     patience: float = 10.0
     ask_when_lost: bool = False
 
@@ -148,6 +153,7 @@ class SharedNode:
         self.dead = False
         self._waiting: list[Request] = []
         self._busy = False
+        self._contended = 0
         self._few = world.manner.few_blocks
         self._seen: dict[int, int] = {}
         self._fresh: dict[int, int] = {}
@@ -205,11 +211,19 @@ class SharedNode:
         manner, rest = world.manner, batch
         without: list[Request] = []
         for attempt in range(ATTEMPTS):
-            if attempt > 1:
-                yield world.chance.random() * min(manner.pause_most, manner.back_off * attempt)
-            rest = yield from self._turn(rest, without)
+            if self._contended and world.store.medium.queues:
+                self._contended -= 1
+                ticket = yield from world.store.line.wait()
+                rest = yield from self._turn(rest, without)
+                world.store.line.leave(ticket)
+            else:
+                if attempt > 1:
+                    longest = min(manner.pause_most, manner.back_off * attempt)
+                    yield world.chance.random() * longest
+                rest = yield from self._turn(rest, without)
             if not rest:
                 break
+            self._contended = CONTENDED
             if self.dead:
                 return
         lost = {id(request) for request in rest}

@@ -245,15 +245,15 @@ class Owning:
         """Take a block that nobody holds; see ``Records.claim``."""
         return self._records.claim(key, empty, fits)
 
-    def look(self, key: str) -> tuple[str, str, bool] | None:
+    def look(self, key: str) -> str | None:
         """Look at the shared copy of a block held; what others took away is taken from the block.
 
         Returns:
-            The version that ``load`` gives, that of the shared copy, and whether anything was
-            taken away; None if the block is not held any more.
+            The version of the block, in which there was nothing to be taken away any more; None if
+            it is not held any more.
         """
-        look = self._records.settle(key)
-        return None if look is None else (_LOCAL + look.version, look.shared, look.changed)
+        version = self._records.settle(key)
+        return None if version is None else _LOCAL + version
 
     def tell(self, key: str) -> None:
         """Tell the shared store now what is in a block, if this node holds it.

@@ -56,21 +56,6 @@ class Held:
     used: float = 0.0
 
 
-@define(frozen=True)
-class Look:
-    """One view of a block held, of which both parts were true at the same time.
-
-    Attributes:
-        version: of the record.
-        shared: version of the shared copy.
-        changed: others had taken leases away, which the record now shows.
-    """
-
-    version: str
-    shared: str
-    changed: bool
-
-
 class Records:
     """The blocks of one node, in its own store and the shared one.
 
@@ -243,7 +228,7 @@ class Records:
                     self._local.swap(key, None, version)
         raise _too_fast(key)
 
-    def settle(self, key: str, *, publish: bool = False, give_back: bool = False) -> Look | None:
+    def settle(self, key: str, *, publish: bool = False, give_back: bool = False) -> str | None:
         """Bring a block held and its shared copy together.
 
         What others took away is taken from the record. A block that is asked for is given back.
@@ -254,12 +239,12 @@ class Records:
             give_back: and that the block is nobody's from now on.
 
         Returns:
-            What was seen; None if the block is not held, or not any more.
+            The record's version, when others had taken nothing away that it still had; None if
+            the block is not held, or not any more.
 
         Raises:
             StoreError: a store is broken.
         """
-        changed = False
         for _ in range(_ATTEMPTS):
             shared = self._shared.load(key)
             held = self.held.get(key)
@@ -281,7 +266,6 @@ class Records:
                     self.finish(key)
                 continue
             if gone:
-                changed = True
                 if self._local.swap(key, new, version):
                     self.changed(key, new)
                     self._stir(key)
@@ -292,7 +276,7 @@ class Records:
                 if not is_told:
                     continue
             self._keep(key, record, held, changes=changes, is_told=is_told)
-            return Look(version, shared[1], changed)
+            return version
         raise _too_fast(key)
 
     def finish(self, key: str) -> None:

@@ -31,7 +31,6 @@ class OwnedTurn(Turn):
         """Begin with nothing read."""
         super().__init__(store, lane, node=node, now=now)
         self._owning = store
-        self._looks: dict[int, str] = {}
         # What stands where a closed store was has none, and refuses whatever comes next.
         stirred = getattr(store, "stirred", lambda _prefix: ())
         for key in stirred(lane.prefix):
@@ -121,13 +120,9 @@ class OwnedTurn(Turn):
                 continue
             if self._owning.owns(block):
                 look = self._owning.look(self._lane.key(index))
-                stale = stale or look is None or look[2] or look[0] != self._fresh.get(index)
-                self._looks[index] = "" if look is None else look[1]
+                # What others ended meanwhile is another version by now.
+                stale = stale or look != self._fresh.get(index)
         return False if stale else super()._none_left(request)
-
-    def _seen(self, index: int) -> str | None:
-        seen = super()._seen(index)
-        return seen if seen is None else f"{seen} {self._looks.get(index, '')}"
 
     def _recall(self, request: Allocation, held: list[int]) -> bool:
         self._owning.note_scarce(self._lane.key(held[0]))

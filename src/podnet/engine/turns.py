@@ -368,15 +368,11 @@ class Turn:
             return False  # what others of this batch take may yet be lost to others still
         if held := [index for index in here if index in lane.foreign]:
             return self._recall(request, held)
-        versions = {index: self._seen(index) for index in here}
+        versions = {index: self._fresh.get(index) for index in here}
         if wanted is None and (len(versions) <= 1 or request.seen_before(versions)):
             blocks = (block for index in here if (block := self._block(index)) is not None)
             raise exhausted(plan.pool, plan.spans, blocks)
         return False
-
-    def _seen(self, index: int) -> str | None:
-        """Return what does not stay the same when a block changes."""
-        return self._fresh.get(index)
 
     def _is_waiting(self, request: Allocation) -> bool:
         """Tell whether a block that was asked for has not come back, so that it is that or nothing.

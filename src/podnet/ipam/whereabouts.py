@@ -202,7 +202,8 @@ def key_address(base: Address, key: str) -> int | None:
 
     Keys that whereabouts does not read, from 2^63 on, hold their address here all the same.
     """
-    if not _KEY.fullmatch(key) or key.startswith("-") or len(key) > _LONGEST_KEY:
+    usual = len(key) <= 19 and key.isascii() and key.isdigit()
+    if not usual and (not _KEY.fullmatch(key) or key[0] == "-" or len(key) > _LONGEST_KEY):
         return None
     value = base.value + int(key)
     return value if value < 1 << BITS[base.version] else None

@@ -33,7 +33,9 @@ OBJECT_MOST = 1_400_000
 """Bytes of JSON up to which podnet adds to an object. etcd takes 1.5 MiB in one request, and
 whereabouts must be able to write it as well."""
 
-_COUNTED_FROM = 1000
+_COUNTED_FROM = 2500
+"""Up to so many entries there is room, however long their names: they have at most 560 bytes."""
+
 _ENTRY_BESIDES = 64
 """What ``managedFields`` tells of an entry, in bytes."""
 
@@ -211,20 +213,6 @@ def _check_size(pool: PoolObject, change: Change) -> None:
             "that one object of Kubernetes can (1.5 MiB)",
             _ADVICE,
         )
-
-
-def pool_after(pool: PoolObject, change: Change, meta: Document) -> PoolObject:
-    """Return a pool as it is after a change.
-
-    Args:
-        pool: as it was; the change was of this very version.
-        change: what was written.
-        meta: the ``metadata`` that the API server answered with.
-    """
-    entries = {**pool.entries, **change.entries}
-    allocations = {key: entry for key, entry in entries.items() if entry is not None}
-    spec = {**pool.document["spec"], "allocations": allocations}
-    return PoolObject.read({**pool.document, "metadata": meta, "spec": spec})
 
 
 def json_patch(pool: PoolObject, change: Change) -> list[Document]:

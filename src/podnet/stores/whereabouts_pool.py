@@ -73,15 +73,9 @@ class PoolObject:
                 "namespace. Delete it or mend spec.range",
             ) from None
         places: dict[int, dict[int, list[str]]] = {}
-        base, version = literal.address, literal.version
         for key in document["spec"].get("allocations") or ():
-            value = key_address(base, key)
-            if value is None:
-                continue  # kept as it is: whereabouts may drop it, podnet does not
-            keys = places.setdefault(value >> BLOCK_BITS, {}).setdefault(value % BLOCK_SIZE, [])
-            # The usual spelling goes first: another one may be there besides.
-            keys.insert(0 if offset_key(base, Address(version, value)) == key else len(keys), key)
-        return cls(document, base, literal.masked, places)
+            _place(places, literal.address, key)
+        return cls(document, literal.address, literal.masked, places)
 
     @property
     def name(self) -> str:
@@ -202,6 +196,34 @@ class PoolObject:
             "names of networks and nodes of the leases in it are lost then",
         )
 
+    def after(self, entries: Mapping[str, Entry | None], meta: Document) -> PoolObject:
+        """Return the pool as it is after a change of one block.
+
+        Args:
+            entries: key to its new value; None takes it out.
+            meta: the new ``metadata``.
+        """
+        known = self.entries
+        changed = {**known, **entries}
+        allocations = {key: entry for key, entry in changed.items() if entry is not None}
+        spec = {**self.document["spec"], "allocations": allocations}
+        document = {**self.document, "metadata": meta, "spec": spec}
+        fresh: dict[int, dict[int, list[str]]] = {}
+        for key in entries:
+            _place(fresh, self.base, key)
+        places = dict(self.places)
+        for index, offsets in fresh.items():
+            own: dict[int, dict[int, list[str]]] = {}
+            before = (key for keys in self.places.get(index, {}).values() for key in keys)
+            come = (key for keys in offsets.values() for key in keys if key not in known)
+            for key in (*before, *come):
+                if key in allocations:
+                    _place(own, self.base, key)
+            places[index] = own.get(index, {})
+            if not places[index]:
+                del places[index]
+        return PoolObject(document, self.base, self.network, places)
+
     def key(self, address: Address) -> str:
         """Return the key of an address.
 
@@ -213,6 +235,19 @@ class PoolObject:
             where = f"IPPool {self.name!r} with the range {self.document['spec']['range']}"
             raise StoreError(f"{address} has no key in {where}")
         return key
+
+
+def _place(places: dict[int, dict[int, list[str]]], base: Address, key: str) -> None:
+    """Add a key of the allocation map to where it belongs; one that means nothing nowhere.
+
+    Those are kept as they are: whereabouts may drop them, podnet does not.
+    """
+    value = key_address(base, key)
+    if value is None:
+        return
+    keys = places.setdefault(value >> BLOCK_BITS, {}).setdefault(value % BLOCK_SIZE, [])
+    # The usual spelling goes first: another one may be there besides.
+    keys.insert(0 if str(value - base.value) == key else len(keys), key)
 
 
 def block_annotation(index: int) -> str:

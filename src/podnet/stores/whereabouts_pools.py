@@ -20,7 +20,7 @@ from podnet.cluster.resource import custom
 from podnet.errors import StoreError
 from podnet.ipam.whereabouts import pool_of_domain, pool_of_name, range_of_name
 from podnet.model.addresses import parse_prefix
-from podnet.stores.whereabouts_change import PoolFullError, document, json_patch, pool_after
+from podnet.stores.whereabouts_change import PoolFullError, document, json_patch
 from podnet.stores.whereabouts_lease import Leader
 from podnet.stores.whereabouts_pool import DOMAIN, NoRangeError, PoolObject
 
@@ -179,7 +179,7 @@ class Pools:
             return None
         except TooLargeError as error:
             raise PoolFullError(f"IPPool {name!r} is full", str(error)) from error
-        return self._keep(name, pool_after(pool, change, found["metadata"]))
+        return self._keep(name, pool.after(change.entries, found["metadata"]))
 
     def delete(self, pool: PoolObject) -> bool:
         """Delete a pool if it still is at this version; tell whether it was this one.

@@ -14,7 +14,7 @@ from attrs import evolve, field, frozen
 
 from podnet.errors import AddressUnavailableError, PodnetError, PoolExhaustedError
 from podnet.model.lease import Lease, Owner
-from podnet.testing.linearizability import UNKNOWN, Operation, Recorder, check
+from podnet.testing.linearizability import UNKNOWN, Operation, Recorder, check_history
 from podnet.testing.machines import is_of
 
 if TYPE_CHECKING:
@@ -150,7 +150,9 @@ def check_ipam(history: Iterable[Operation], pools: Mapping[str, Iterable[str]])
     Raises:
         NotLinearizableError: no order of the calls explains their answers.
     """
-    check(history, _Domain({name: frozenset(addresses) for name, addresses in pools.items()}))
+    check_history(
+        history, _Domain({name: frozenset(addresses) for name, addresses in pools.items()})
+    )
 
 
 @frozen

@@ -123,7 +123,7 @@ class NotLinearizableError(AssertionError):
     """No order of the calls explains their answers; tells how far the search came."""
 
 
-def check(history: Iterable[Operation], model: Model) -> tuple[Operation, ...]:
+def check_history(history: Iterable[Operation], model: Model) -> tuple[Operation, ...]:
     """Return an order of the calls that explains the history.
 
     Raises:
@@ -135,7 +135,7 @@ def check(history: Iterable[Operation], model: Model) -> tuple[Operation, ...]:
 def is_linearizable(history: Iterable[Operation], model: Model) -> bool:
     """Tell whether an order of the calls explains the history."""
     try:
-        check(history, model)
+        check_history(history, model)
     except NotLinearizableError:
         return False
     return True

@@ -297,7 +297,11 @@ class Simulation:
             raise error
 
     def _observe(self, strays_of: Iterable[Op] | None = None) -> None:
-        self.ledger.observe(self.world.leases(self.store, self._local), strays_of)
+        self.ledger.observe(self.leases(), strays_of)
+
+    def leases(self) -> Iterable[Lease]:
+        """Return the leases there are, as the world reads them."""
+        return self.world.leases(self.store, self._local)
 
     def arrive(self, number: int) -> None:
         """A swap that was given up arrives after all."""
@@ -344,7 +348,7 @@ class Simulation:
             for machine in self.machines:
                 self.tick(machine)
                 self.settle()
-        left = list(self.world.leases(self.store, self._local))
+        left = list(self.leases())
         assert not left, f"all was given back, and there still is {left}"
         self._use_up(self.world.pools[0])
 

@@ -67,10 +67,8 @@ def soak(name: str, opened: Opener, *, steps: int, seed: int, first: int = 0) ->
         first: number of the round to begin with.
     """
     module, colon, attribute = name.partition(":")
-    if colon:
-        make = getattr(import_module(module), attribute)
-    else:
-        make = partial(MACHINES[name], opened)
+    own = colon and getattr(import_module(module), attribute)
+    make = own or partial(MACHINES[name], opened)
     began, before = time.monotonic(), STEPS.total()
     for number in itertools.count(first):
         try:
@@ -99,12 +97,8 @@ def soak(name: str, opened: Opener, *, steps: int, seed: int, first: int = 0) ->
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 1 if something was found."""
     parser = argparse.ArgumentParser(prog="python -m podnet.testing.soak", description=__doc__)
-    parser.add_argument(
-        "machines",
-        nargs="*",
-        metavar="|".join([*MACHINES, "module:machine"]),
-        help="the three if not given",
-    )
+    names = "|".join([*MACHINES, "module:machine"])
+    parser.add_argument("machines", nargs="*", metavar=names, help="the three if not given")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of each machine")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--first", type=int, default=0, help="the round to begin with")

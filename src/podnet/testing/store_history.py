@@ -19,7 +19,7 @@ from podnet.testing.linearizability import (
     NotLinearizableError,
     Operation,
     Recorder,
-    check,
+    check_history,
 )
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def check_store(history: Iterable[Operation]) -> None:
             and isinstance(op.answer, frozenset)
             and key.startswith(op.call.prefix)
         ]
-        check([*ops, *listed], _Place(contents))
+        check_history([*ops, *listed], _Place(contents))
 
 
 def _contents(ops: Iterable[Operation]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podnet.testing import UNKNOWN, NotLinearizableError, Operation, check, is_linearizable
+from podnet.testing import UNKNOWN, NotLinearizableError, Operation, check_history, is_linearizable
 
 
 class Register:
@@ -96,7 +96,7 @@ def true_histories(draw, most=40):
 
 @given(true_histories())
 def test_every_linearizable_history_is_accepted(history):
-    order = check(history, Register())
+    order = check_history(history, Register())
     assert {id(x) for x in order} >= {id(x) for x in history if x.answer is not UNKNOWN}
 
 
@@ -147,7 +147,7 @@ def test_any_history_is_judged_as_by_brute_force(history):
 )
 def test_what_is_not_linearizable_is_refused(history):
     with pytest.raises(NotLinearizableError, match="no order explains"):
-        check(history, Register())
+        check_history(history, Register())
 
 
 def test_calls_that_meet_may_have_any_order():
@@ -160,7 +160,7 @@ def test_calls_that_meet_may_have_any_order():
         op(("read",), 1, 50, 60),
         op(("read",), 2, 70, 80),
     ]
-    assert [x.call for x in check(history, Register())] == [
+    assert [x.call for x in check_history(history, Register())] == [
         ("read",),
         ("write", 1),
         ("read",),
@@ -177,16 +177,16 @@ def test_long_histories_take_no_time():
     for n in range(1000):
         history.append(op(("cas", state, n + 1), True, 10 * n - 35, 10 * n + 35))
         state = n + 1
-    check(history, Register())
+    check_history(history, Register())
     history.append(op(("read",), 5, 20000, 20001))
     with pytest.raises(NotLinearizableError):
-        check(history, Register())
+        check_history(history, Register())
 
 
 def test_the_message_shows_where_it_ends():
     history = [op(("write", 1), None, 0, 1, who="ann"), op(("read",), 0, 2, 3, who="bob")]
     with pytest.raises(NotLinearizableError) as raised:
-        check(history, Register())
+        check_history(history, Register())
     assert "ann: ('write', 1) → None  [0, 1]\nand leads to the state 1" in str(raised.value)
     assert "bob: ('read',) → 0  [2, 3]" in str(raised.value)
 

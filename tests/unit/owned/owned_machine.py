@@ -267,6 +267,25 @@ class OwnedMachine(NodesMachine):
         pod = self._one(who, lambda pod: self._holds(pod, asked) is release)
         self.sim.short_lived(pod, asked, release=release)
 
+    @rule(node=_NODE, pool=st.integers(0, 1), told=st.booleans())
+    def fill(self, node, pool, *, told):
+        """All pods of a node ask, and are answered."""
+        machine = self._machine(node)
+        for pod in self.sim.pods:
+            if pod.machine is machine:
+                self.sim.allocate(pod, self._pool(pool))
+        self.sim.settle()
+        if told:
+            self.publish(node)
+            self.sim.settle()
+
+    @rule(node=_NODE, by=st.integers(1, 2), pool=st.integers(0, 1), lost=st.booleans())
+    def come_back(self, node, by, pool, *, lost):
+        """A node dies, is told dead, and comes back with other pods."""
+        self.die(node, by, lost=lost)
+        self.sim.settle()
+        self.fill(node, pool, told=False)
+
     @rule(node=_NODE, by=st.integers(1, 2), lost=st.booleans())
     def die(self, node, by, *, lost):
         self.sim.die(self._machine(node), self._machine(node + by), lost=lost)

@@ -630,7 +630,7 @@ class TestSize:
         first, second = self.fill(store, 2)
         before = store.load(first.key)
         assert before[0] == first
-        monkeypatch.setattr(whereabouts_change, "DETAILS_MOST", 50_000)
+        monkeypatch.setattr(whereabouts_change, "DETAILS_MOST", 35_000)
         block, version = store.load(second.key)
         assert store.swap(second.key, evolve(block, sequence=601), version)
         after = store.load(first.key)
