@@ -95,6 +95,18 @@ class OwnedTurn(Turn):
             rooms.take(index)
         return won
 
+    def _is_overtaken(self, block: Block, lease: Lease) -> bool:
+        """Tell whether others can have ended a lease of a block that this node holds.
+
+        They end what the shared copy shows. A lease with a new number is not that one any more.
+        """
+        return self._owning.owns(block) and lease not in self._granted
+
+    def _is_certain(self, block: Block | None) -> bool:
+        if block is None or block.index in self._drafts or not self._owning.owns(block):
+            return True
+        return self._owning.look(self._lane.key(block.index)) == self._fresh.get(block.index)
+
     def _swap(self, index: int, draft: Draft) -> list[Request]:
         """Tell the shared store at once of leases that a claim keeps.
 

@@ -138,7 +138,12 @@ class Turn:
         block = self._block(lease.ip.value >> BLOCK_BITS)
         assert block is not None
         new, renewed = grant.renew(
-            block, lease, request.owner, node=self._node, network=request.network
+            block,
+            lease,
+            request.owner,
+            node=self._node,
+            network=request.network,
+            anew=self._is_overtaken(block, lease),
         )
         if new is not block and not self._usable(block):
             return self._recall(request, [block.index])
@@ -151,6 +156,14 @@ class Turn:
             request.settled = True
         else:  # a lease of this very batch: the outcome is the same
             draft.riders.append(request)
+        return True
+
+    def _is_overtaken(self, block: Block, lease: Lease) -> bool:  # noqa: ARG002 - for others
+        """Tell whether the lease may have been ended already, where this turn does not see it."""
+        return False
+
+    def _is_certain(self, block: Block | None) -> bool:  # noqa: ARG002 - for others
+        """Tell whether what is held in a block is held for certain."""
         return True
 
     def _draft(
@@ -270,6 +283,8 @@ class Turn:
         holder = None if block is None else block.leases.get(wanted.value % BLOCK_SIZE)
         if block is not None and not self._usable(block):
             return None  # only its holder knows whether it is free
+        if holder is not None and not self._is_certain(block):
+            return None
         if holder is not None:
             raise AddressUnavailableError(
                 f"requested address {wanted} of pool {plan.pool.name!r} is held", held_by(holder)

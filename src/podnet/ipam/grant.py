@@ -80,14 +80,14 @@ def find(block: Block, pool: str, owner: Owner) -> Lease | None:
 
 
 def renew(
-    block: Block, lease: Lease, owner: Owner, *, node: str, network: str
+    block: Block, lease: Lease, owner: Owner, *, node: str, network: str, anew: bool = False
 ) -> tuple[Block, Lease]:
     """Let ``owner`` keep a lease that it or an earlier container of its pod holds.
 
     The container id is replaced and the sequence moves on, so that the earlier container's late
-    release finds nothing of its own.
+    release finds nothing of its own. Where both are the same nothing changes, but ``anew``.
     """
-    if lease.owner == owner and lease.node == node and lease.network == network:
+    if (lease.owner, lease.node, lease.network) == (owner, node, network) and not anew:
         return block, lease
     sequence = block.sequence + 1
     renewed = evolve(lease, owner=owner, node=node, network=network, sequence=sequence)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 
 from podnet.cluster.door import Cluster
 from podnet.engine.leases import Ipam
@@ -20,8 +22,11 @@ from podnet.model.lease import Lease, Owner
 from podnet.model.pool import INNER, SHARED, Pool
 from podnet.stores import whereabouts, whereabouts_change, whereabouts_lease
 from podnet.stores.whereabouts_change import PoolFullError
+from podnet.stores.whereabouts_pool import PoolObject
 from podnet.stores.whereabouts_store import WhereaboutsStore
+from podnet.testing.kube import patches
 from podnet.testing.kube.emulator import Emulator
+from podnet.testing.strategies import blocks
 
 NAMESPACE = "kube-system"
 POOLS = "ippools.whereabouts.cni.cncf.io"
@@ -658,6 +663,62 @@ class TestSize:
         )
         with pytest.raises(PoolFullError, match=r"IPPool '10\.0\.0\.0-24' is full"):
             Ipam(open_store()).allocate(POOL, WEB)
+
+
+ODD = ["-4", "x", "600", str(1 << 63)]
+KEYS = st.sampled_from(["1", "01", "+1", "2", "002", "3", "300", "511", *ODD])
+ENTRIES = st.fixed_dictionaries(
+    {
+        "id": st.sampled_from(["a", "b", "claim:ns/x", ""]),
+        "podref": st.sampled_from(["ns/a", "ns/b", "", "a/b/c"]),
+        "ifname": st.sampled_from(["net1", ""]),
+    }
+)
+
+
+@given(
+    found=st.dictionaries(KEYS, ENTRIES),
+    turns=st.lists(blocks(domain="ippool:fd00::/56", version=6, index=0xFD << 111), max_size=3),
+    kept=st.sets(st.integers(0, 511)),
+    annotated=st.booleans(),
+)
+def test_a_change_makes_the_block_it_is_asked_for(found, turns, kept, annotated):
+    """Written to the API server, and remembered, whatever else is in the allocation map."""
+    domain, index = "ippool:fd00::/56", 0xFD << 111
+    document = {
+        "metadata": {"name": "fd00---56", "uid": "u" * 9, "resourceVersion": "7"},
+        "spec": {"range": "fd00::/56", "allocations": found},
+    }
+    if annotated:
+        document["metadata"]["annotations"] = {"else": "where"}
+    pool = PoolObject.read(document)
+    others = {key: entry for key, entry in found.items() if key in ODD}
+    for number, drawn in enumerate(turns):
+        there = pool.block(domain, index)
+        # Some leases stay as they were found.
+        same = {n: lease for n, lease in there.leases.items() if n in kept}
+        block = evolve(
+            drawn,
+            leases={**drawn.leases, **same},
+            freed={n: when for n, when in drawn.freed.items() if n not in same},
+            sequence=max(drawn.sequence, there.sequence),
+        )
+        change = whereabouts_change.plan(pool, index, block, f"token{number}")
+        patched = patches.json_patch(pool.document, whereabouts_change.json_patch(pool, change))
+        after, again = pool.after(change.entries, patched["metadata"]), PoolObject.read(patched)
+        assert again.document == after.document
+        assert again.places == after.places
+        assert again.tag(index) == after.tag(index) != pool.tag(index)
+        made = again.block(domain, index)
+        twice = {n for n, keys in pool.places.get(index, {}).items() if len(keys) > 1}
+        left = {n: x for n, x in made.leases.items() if n not in twice or n in block.leases}
+        assert left == block.leases
+        assert evolve(made, leases={}, freed={}) == evolve(block, leases={}, freed={})
+        assert twice or made == block
+        assert others.items() <= again.entries.items()
+        touched = {step.address.value % 512 for step in change.steps}
+        assert touched.isdisjoint(same), "a lease that stays is nobody's business"
+        pool = after
 
 
 class TestUrl:
