@@ -129,7 +129,7 @@ def others(nodes: int = 10, held: int = 800) -> Experiment:
     )
 
 
-def pools(nodes: Sequence[int] = (10, 50, 200), most: int = 128) -> Experiment:
+def pools(nodes: Sequence[int] = (10, 50), most: int = 64) -> Experiment:
     """Compare the modes in pools of few blocks and many, each half full."""
     cases = []
     for number in nodes:

@@ -417,7 +417,7 @@ def open_ipam(
 
     Args:
         url: ``memory:``, ``file:FOLDER``, ``sqlite:///FILE``, ``postgresql://…``, ``kubernetes:``,
-            ``host-local:FOLDER`` or a scheme of another package.
+            ``host-local:FOLDER``, ``whereabouts:KUBECONFIG`` or a scheme of another package.
         node: name of this node, written on leases.
         picker: which free address to take from pools that name no picker; the one that is free
             longest if not given.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from podnet.engine.owning import Owning
     from podnet.engine.owning_rooms import Rooms
     from podnet.engine.requests import Draft, Request
+    from podnet.model.lease import Lease
 
 
 class OwnedTurn(Turn):

@@ -88,10 +88,12 @@ class Turn:
             request.settled = True
             return True
         new, request.gone = request.decide(block)
-        if not request.gone:
+        if request.gone:
+            self._draft(request, new, gone=request.gone)
+        elif (draft := self._drafts.get(request.index)) is not None:
+            draft.riders.append(request)  # what others of this batch took may yet be lost
+        else:
             request.settled = True
-            return True
-        self._draft(request, new, gone=request.gone)
         return True
 
     def _allocate(self, request: Allocation) -> bool:
@@ -285,6 +287,8 @@ class Turn:
             return None  # only its holder knows whether it is free
         if holder is not None and not self._is_certain(block):
             return None
+        if holder is not None and wanted.value >> BLOCK_BITS in self._drafts:
+            return None  # what others of this batch take may yet be lost to others still
         if holder is not None:
             raise AddressUnavailableError(
                 f"requested address {wanted} of pool {plan.pool.name!r} is held", held_by(holder)

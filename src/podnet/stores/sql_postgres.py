@@ -5,13 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import select as polling
-import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import (
     JSON,
     Text,
@@ -20,8 +17,6 @@ from sqlalchemy import (
     column,
     create_engine,
     delete,
-    event,
-    exc,
     func,
     insert,
     literal_column,
@@ -33,27 +28,22 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.pool import QueuePool
 
-from podnet.errors import InvalidConfigError
 from podnet.stores import sql_statements as statements
+from podnet.stores.sql_connection import connect, read_url, watch
 from podnet.stores.sql_schema import addresses, blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import CTE, ClauseElement, Connection, Select
-    from sqlalchemy.pool import ConnectionPoolEntry
 
     from podnet.stores.sql_rows import Change
 
     Params = Mapping[str, object]
 
-T = TypeVar("T")
-
 # A process serves many threads with few connections: each is busy for a millisecond at a time,
 # and a server has 100 for all nodes unless configured otherwise.
 _CONNECTIONS = 8
-# Seconds a connection may lie idle before it is tried out: firewalls forget without a word.
-_IDLE = 30.0
 # The number is "podnet" as an integer; other users of advisory locks have their own.
 _SCHEMA_LOCK = 0x706F646E6574
 # SQL states of transactions that the server ended for the sake of others: nothing is written.
@@ -63,16 +53,6 @@ _PASSING = ("53300", "57P03", "55P03", "57014")
 _TWICE = "23505"
 _PASSING_WORDS = ("starting up", "too many clients", "connection slots", "not yet accepting")
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-_DEFAULTS: dict[str, Any] = {
-    "application_name": "podnet",
-    "client_encoding": "utf8",
-    "connect_timeout": 10,
-    # A server that vanished is noticed in 10 + 3 * 5 seconds.
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 25000,
-}
 
 
 class PostgresDatabase:
@@ -100,9 +80,9 @@ class PostgresDatabase:
         Raises:
             InvalidConfigError: it is no such URL.
         """
-        given = _read(url, shown)
+        given = read_url(url, shown)
         self._timeout = timeout
-        self._params = _DEFAULTS | given
+        self._params = given
         user, host = given.get("user", ""), given.get("host") or given.get("hostaddr", "")
         port, name = given.get("port", ""), given.get("dbname", "")
         self.place = f"postgresql://{user}{user and '@'}{host}{port and ':'}{port}/{name}"
@@ -121,21 +101,11 @@ class PostgresDatabase:
         )
         # Turns are held while other connections are needed, and so come from elsewhere.
         self._queues = QueuePool(self._connect, pool_size=1, max_overflow=3, timeout=0.01)
-        for pool in (self.engine, self._queues):
-            event.listen(pool, "checkout", _make_sure)
-            event.listen(pool, "checkin", _note_time)
+        watch(self.engine)
+        watch(self._queues)
 
     def _connect(self) -> Any:
-        connection = _BoundedConnection.connect(**self._params, autocommit=True)
-        connection.most = 1.5 * self._timeout
-        milliseconds = int(self._timeout * 1000)
-        # Not as start-up parameters, which connection poolers refuse.
-        connection.execute(
-            f"SET statement_timeout = {milliseconds}; SET lock_timeout = {milliseconds};"
-            "SET default_transaction_isolation = 'read committed';"
-            f"SET idle_in_transaction_session_timeout = {milliseconds}"
-        )
-        return connection
+        return connect(self._params, self._timeout)
 
     def after_fork(self) -> list[object]:
         """Make anew what belongs to the parent; return what must neither be used nor closed."""
@@ -232,23 +202,6 @@ class PostgresDatabase:
         return statements.Fault(said, state, passes, state == _TWICE)
 
 
-def _read(url: str, shown: str) -> dict[str, Any]:
-    """Return the parameters in a URL."""
-    what = "user name or password has characters that have to be percent-encoded"
-    try:
-        given = conninfo_to_dict(url)
-    except psycopg.Error:
-        try:
-            conninfo_to_dict(shown)
-        except psycopg.Error as error:  # what is wrong with the rest can be told
-            what = " ".join(str(error).split())
-    else:
-        # An `@` or `/` of the password moves the rest of it to where it would be shown.
-        if not any("@" in str(given.get(name, "")) for name in ("host", "port", "dbname")):
-            return given
-    raise InvalidConfigError(f"store {shown!r} cannot be opened: {what}")
-
-
 _DELETE = select(func.count()).select_from(
     statements.DELETE.returning(blocks.c.block_key).cte("done")
 )
@@ -304,68 +257,3 @@ def _rows(insert: Any, name: str, done: CTE) -> Any:
     query = select(*stamp.values(), *(rows.c[each] for each in names))
     query = query.select_from(done.join(rows, true()))
     return insert(addresses).from_select([*stamp, *names], query)
-
-
-class _NoAnswerError(Exception):
-    """The server did not answer in time."""
-
-
-class _BoundedConnection(psycopg.Connection[Any]):
-    """A connection on which nothing waits for ever.
-
-    The server's own timeouts end statements that wait. A server that is stopped, or whose disk
-    hangs, does not end them, and TCP sees nothing wrong with it.
-
-    Attributes:
-        most: seconds to wait for an answer.
-    """
-
-    most = 15.0
-
-    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
-        """Wait for the server as psycopg does, but not longer than ``most``.
-
-        Raises:
-            psycopg.OperationalError: it did not answer; the connection is closed.
-        """
-        try:
-            return super().wait(_within(gen, self.most), *args, **options)
-        except _NoAnswerError:
-            self.close()
-            raise psycopg.OperationalError(
-                f"the server did not answer for {self.most:g} s"
-            ) from None
-
-
-def _within(gen: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
-    """Pass on what ``gen`` waits for; psycopg comes back every 0.1 s without news."""
-    deadline = time.monotonic() + seconds
-    try:
-        waits_for = next(gen)
-        while True:
-            ready = yield waits_for
-            if not ready and time.monotonic() > deadline:
-                raise _NoAnswerError
-            waits_for = gen.send(ready)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-
-
-def _make_sure(raw: Any, entry: ConnectionPoolEntry, _proxy: object) -> None:
-    """Refuse a pooled connection that the server has ended, which costs no round trip to see."""
-    used = entry.info.get("used")
-    if used is None:
-        return
-    watch = polling.poll()
-    watch.register(raw.fileno(), polling.POLLIN)
-    try:
-        # What comes without having been asked for is seldom anything but its end.
-        if watch.poll(0) or time.monotonic() - used > _IDLE:
-            raw.execute("SELECT 1")
-    except psycopg.Error as error:
-        raise exc.DisconnectionError(str(error)) from error
-
-
-def _note_time(_raw: object, entry: ConnectionPoolEntry) -> None:
-    entry.info["used"] = time.monotonic()

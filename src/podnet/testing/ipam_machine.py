@@ -51,6 +51,14 @@ _MAY_HAND_OUT = {
     "six": [f"2001:db8:0:1::{n}" for n in (1, 2, 3)],
     "vast": ["10.0.3.254", "10.0.3.255", "10.0.4.0", "10.0.4.1"],
 }
+# Next to those, and in the gaps between them.
+_MUST_NOT_HAND_OUT = {
+    "wide": ["10.0.1.251", "10.0.1.254", "10.0.1.255", "10.0.2.1", "10.0.2.2", "10.0.2.5"],
+    "narrow": ["10.0.2.0", "10.0.2.7"],
+    "apart": ["10.0.2.0", "10.0.2.3"],
+    "six": ["2001:db8:0:1::", "2001:db8:0:1::4"],
+    "vast": ["10.0.3.253", "10.0.4.2", "10.0.0.0"],
+}
 _FAULTS = st.lists(st.sampled_from([FINE, FINE, FINE, REFUSED, LOST, BEATEN]), max_size=6)
 _POOLS = st.sampled_from([pool.name for pool in POOLS])
 _BY_NAME = {pool.name: pool for pool in POOLS}
@@ -174,13 +182,12 @@ class IpamMachine(RuleBasedStateMachine):
         assert lease.length == pool.network.length
         self._adopt(pool, lease)
 
-    @rule(name=_POOLS, number=_NUMBERS, choice=st.integers(0, 9), handle=st.integers(0, 1))
+    @rule(name=_POOLS, number=_NUMBERS, choice=st.integers(0, 10), handle=st.integers(0, 1))
     def allocate_requested(self, name: str, number: int, choice: int, handle: int) -> None:
         """The requested address if it is free and may be handed out, else a refusal."""
         pool = _BY_NAME[name]
         owner = self._owner(number)
-        near = Address(pool.network.version, pool.network.first + choice)
-        may = [*_MAY_HAND_OUT[pool.name], str(near)]
+        may = [*_MAY_HAND_OUT[pool.name], *_MUST_NOT_HAND_OUT[pool.name]]
         wanted = may[choice % len(may)]
         held = self._held(pool, owner)
         possible = str(held.ip) == wanted if held else wanted in self._free(pool)
@@ -234,13 +241,22 @@ class IpamMachine(RuleBasedStateMachine):
             self._give_up(key)
         assert self.ipams[handle].release(owner, pool=pool) == ()
 
-    @rule(choice=st.integers(0, 50), handle=st.integers(0, 1))
+    @rule(choice=st.integers(0, 6), handle=st.integers(0, 1))
     def release_late(self, choice: int, handle: int) -> None:
         """A release of a grant that is over frees nothing, whoever holds the address now."""
-        if self.former:
-            old = self.former[choice % len(self.former)]
+        # Mostly of an address that is held anew, best by the same owner: they differ in little.
+        old = max(
+            self.former[choice::7],
+            key=self._likeness,
+            default=None,
+        )
+        if old is not None:
             freed = self.ipams[handle].release(old)
             assert freed == (), f"a late release of {old} freed {freed}"
+
+    def _likeness(self, former: Lease) -> int:
+        held = self.model.get((former.domain, str(former.ip)))
+        return 0 if held is None else 1 + (held.owner.key == former.owner.key)
 
     @rule(alive=st.sets(_NUMBERS), handle=st.integers(0, 1))
     def sweep(self, alive: set[int], handle: int) -> None:

@@ -139,12 +139,16 @@ class Ledger:
         return False
 
     def overdue(self) -> list[Lease]:
-        """Return grants that were told and are over, of addresses that are held anew."""
-        return [
-            lease
-            for lease in self.told
-            if (held := self._truth.get(place_of(lease))) and held.sequence != lease.sequence
-        ]
+        """Return grants that were told and are over, of addresses that are held anew.
+
+        Those whose owner is the same again come last.
+        """
+        found = []
+        for lease in self.told:
+            held = self._truth.get(place_of(lease))
+            if held is not None and held.sequence != lease.sequence:
+                found.append((held.owner.key == lease.owner.key, len(found), lease))
+        return [lease for _, _, lease in sorted(found, key=lambda each: each[:2])]
 
     def forget(self, pod: tuple[str, str]) -> None:
         """A pod is gone, and nobody says so to any node."""

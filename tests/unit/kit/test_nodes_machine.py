@@ -6,13 +6,18 @@ import pytest
 from attrs import evolve
 from hypothesis import Phase
 
+from podnet.engine.leases import Ipam
 from podnet.engine.requests import Allocation
 from podnet.engine.turns import Turn
+from podnet.errors import StoreError
 from podnet.ipam import grant
+from podnet.model.lease import Owner
+from podnet.model.pool import Pool
 from podnet.stores.memory import MemoryStore
 from podnet.testing import NodesMachine, Simulation, run_machine
-from podnet.testing.baton import current
+from podnet.testing.baton import Task, cooperating, current
 from podnet.testing.nodes_machine import WORLD
+from podnet.testing.sites import FINE, REFUSED, Gate
 
 
 class Slow(MemoryStore):
@@ -282,3 +287,63 @@ def test_a_refusal_after_one_look_is_caught(monkeypatch):
     _refuses_after_one_look(monkeypatch)
     with Simulation(WORLD) as sim, pytest.raises(AssertionError, match="one or another"):
         move_while_looking(sim)
+
+
+def batched(sim, first, *others):
+    """Let calls of one node ride in one batch: they come while another is being served."""
+    border = sim.world.pools[0]
+    leading = sim.allocate(first, border)
+    tasks = [other() for other in others]
+    assert [task.point for task in tasks] == [None] * len(tasks), "they wait"
+    until_over(sim, leading)
+    return tasks
+
+
+def test_an_address_is_not_refused_because_of_a_grant_that_came_to_nothing():
+    """Found by the machine: a grant of the same batch was taken for held before it was swapped."""
+    with Simulation(evolve(WORLD, nodes=("node-0",), pods=3)) as sim:
+        border = sim.world.pools[0]
+        first, taking, asking = sim.pods
+        took, asked = batched(
+            sim,
+            first,
+            lambda: sim.allocate(taking, border, "10.0.2.0"),
+            lambda: sim.allocate(asking, border, "10.0.2.0"),
+        )
+        while "swap" not in str(took.point):
+            sim.go(took)
+        sim.go(took, REFUSED)
+        sim.settle()
+        assert isinstance(took.error, StoreError)
+        assert str(asked.result.ip) == "10.0.2.0"
+        sim.finish()
+
+
+def test_a_release_is_not_told_done_because_of_one_that_came_to_nothing():
+    """The second of two releases in one batch finds nothing to do, if the first is swapped."""
+    store, pool = MemoryStore(), Pool("p", "10.0.0.0/30")
+    gate = Gate("the store", store, None)
+    with cooperating("podnet.engine"):
+        ipam = Ipam(gate, node="n", sleep=lambda _: None)
+        lease = ipam.allocate(pool, Owner("c", "eth0"))
+        calls = [
+            lambda: ipam.allocate(pool, Owner("d", "eth0")),
+            lambda: ipam.release(lease),
+            lambda: ipam.release(lease.owner, pool=pool),
+        ]
+        tasks = [Task(str(n), call) for n, call in enumerate(calls)]
+        for task in tasks:
+            task.begin()
+        for _ in range(100):
+            running = next((task for task in tasks if task.can_go_on), None)
+            if running is None:
+                break
+            lost = "swap" in str(running.point) and running is not tasks[0]
+            running.go_on(REFUSED if lost and lease in ipam_leases(store) else FINE)
+        for task in tasks[1:]:
+            assert isinstance(task.error, StoreError), f"told {task.result}, and nothing was done"
+    assert lease in ipam_leases(store)
+
+
+def ipam_leases(store):
+    return list(Ipam(store).leases())

@@ -18,7 +18,7 @@ pytest.importorskip("psycopg")
 
 from sql_lab import KEY, Database, block, lease, owner, put, with_lease
 
-from podnet.stores import sql_postgres
+from podnet.stores import sql_connection, sql_postgres
 from podnet.stores.sql_postgres import PostgresDatabase
 from podnet.stores.sql_store import SqlStore
 
@@ -253,9 +253,9 @@ def test_a_swap_is_one_round_trip_and_so_is_a_load(database, monkeypatch):
     put(store, block(lease(1)))
     before = store.load(KEY)
     sent = []
-    run = sql_postgres._BoundedConnection.execute
+    run = sql_connection.BoundedConnection.execute
     monkeypatch.setattr(
-        sql_postgres._BoundedConnection,
+        sql_connection.BoundedConnection,
         "execute",
         lambda self, *args, **rest: sent.append(args[0]) or run(self, *args, **rest),
     )
