@@ -180,9 +180,13 @@ class Cluster:
         self._clock.after(seconds, self._come, life, successor_of)
 
     def _come(self, life: float, successor_of: Pod | None) -> None:
-        nodes = self._nodes
-        node = nodes[int(self._chance.random() * len(nodes))]
+        node = self._any_node()
+        while node.dead and not all(each.dead for each in self._nodes):
+            node = self._any_node()
         node.ask(Pod(node, self._clock.now, life, successor_of))
+
+    def _any_node(self) -> Node:
+        return self._nodes[int(self._chance.random() * len(self._nodes))]
 
     def _deploy(self, pods: int, seconds: float) -> None:
         for _ in range(pods):

@@ -53,6 +53,8 @@ class Manner:
         pause_most: seconds of the longest.
         publish_every, look_every, idle_after, scarce_for: as ``engine.owning.Manner``.
         patience: seconds to wait for blocks that were asked for, as ``engine.leases``.
+        ask_when_lost: who loses a swap for an address of a block that nobody holds asks for
+            another block, at most once a second.
     """
 
     together: bool = True

@@ -34,6 +34,7 @@ _DOORS = {
     "in_processes": "podnet.testing.together",
     "in_threads": "podnet.testing.together",
     "blocks": "podnet.testing.strategies",
+    "ipam_configs": "podnet.testing.strategies_ipam",
     "leases": "podnet.testing.strategies",
     "networks": "podnet.testing.strategies",
     "owners": "podnet.testing.strategies",

@@ -143,7 +143,7 @@ class Ledger:
 
         Those whose owner is the same again come last.
         """
-        found = []
+        found: list[tuple[bool, int, Lease]] = []
         for lease in self.told:
             held = self._truth.get(place_of(lease))
             if held is not None and held.sequence != lease.sequence:

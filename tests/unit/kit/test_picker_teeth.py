@@ -92,7 +92,15 @@ class KnownOnly:
         return first(free.known())
 
 
+class CountsOn:
+    """Takes the number after as many as are free."""
+
+    def pick(self, free, ask):
+        return sum(high - low + 1 for low, high in free) + (first(free) or 0) or None
+
+
 CAUGHT_BY = [
+    (CountsOn, "test_reads_intervals_that_touch"),
     (OneBefore, "test_picks_a_free_address"),
     (OneBefore, "test_picks_single_addresses"),
     (OneBeyond, "test_picks_a_free_address"),
@@ -106,6 +114,12 @@ CAUGHT_BY = [
     (TrustsLast, "test_picks_a_free_address"),
     (KnownOnly, "test_picks_a_free_address"),
 ]
+
+
+def test_every_test_of_the_contract_catches_something():
+    every = {name for name in dir(PickerContract) if name.startswith("test_")}
+    elsewhere = {"test_takes_what_is_free_wherever_the_last_was"}
+    assert every == {test for _, test in CAUGHT_BY} | elsewhere
 
 
 def contract_of(picker):

@@ -51,6 +51,9 @@ OTHERS = {
     "small": Pool("small", "10.0.8.4/30", domain="lan", edges="all"),
 }
 SIDES = ("old", "new")
+PODS = st.integers(0, 5)
+# Up to its swap of that number, just before it; None is to the end.
+FAR = st.sampled_from([0, 1, 1, 2, 3, None, None])
 FAULTS = st.sampled_from([FINE] * 40 + [*FATES])
 
 
@@ -99,12 +102,20 @@ class MoveMachine(RuleBasedStateMachine):
             sleep=lambda _: None,
         )
 
-    def start(self, name, action, finish):
+    def start(self, name, action, finish, swaps):
+        """Begin a call, and let it go on to its swap of that number; None to its end."""
         task = Task(name, action)
         task.finish = finish
         self.tasks.append(task)
         task.begin()
+        self.run(task, swaps)
         self.reap()
+
+    def run(self, task, swaps):
+        while not task.over and swaps != 0:
+            task.go_on(FINE)
+            if swaps is not None and not task.over and task.point.what == "swap":
+                swaps -= 1
 
     def reap(self):
         for task in [task for task in self.tasks if task.over]:
@@ -135,8 +146,8 @@ class MoveMachine(RuleBasedStateMachine):
 
     # What pods do.
 
-    @rule(pod=st.integers(0, 5), pool=st.sampled_from(list(POOLS)), side=st.sampled_from(SIDES))
-    def allocate(self, pod, pool, side):
+    @rule(pod=PODS, pool=st.sampled_from(list(POOLS)), side=st.sampled_from(SIDES), far=FAR)
+    def allocate(self, pod, pool, side, far):
         place = pod, pool
         if place in self.busy or not self.may_use(side, pod):
             return
@@ -147,6 +158,7 @@ class MoveMachine(RuleBasedStateMachine):
                 self.pool(pod, pool, side), owner_of(pod), network="net"
             ),
             lambda task: self.allocated(place, task),
+            far,
         )
 
     def allocated(self, place, task):
@@ -167,8 +179,8 @@ class MoveMachine(RuleBasedStateMachine):
         self.held[place] = ip
         self.unsure.discard(place)
 
-    @rule(pod=st.integers(0, 5), pool=st.sampled_from(list(POOLS)), side=st.sampled_from(SIDES))
-    def release(self, pod, pool, side):
+    @rule(pod=PODS, pool=st.sampled_from(list(POOLS)), side=st.sampled_from(SIDES), far=FAR)
+    def release(self, pod, pool, side, far):
         place = pod, pool
         if place in self.busy or not self.may_use(side, pod):
             return
@@ -178,6 +190,7 @@ class MoveMachine(RuleBasedStateMachine):
             f"release {place} via {side}",
             lambda: self.ipam(side).release(owner_of(pod), pool=self.pool(pod, pool, side)),
             lambda task: self.released(place, had, task),
+            far,
         )
 
     def released(self, place, had, task):
@@ -193,8 +206,8 @@ class MoveMachine(RuleBasedStateMachine):
 
     # What the operator does.
 
-    @rule(data=st.data())
-    def migrate(self, data):
+    @rule(data=st.data(), far=st.one_of(st.none(), st.integers(0, 12)))
+    def migrate(self, data, far):
         if sum(task.name.startswith("move") for task in self.tasks) >= 2:
             return
         ways = [SIDES, SIDES, SIDES[::-1]] if self.back else [SIDES]
@@ -205,6 +218,7 @@ class MoveMachine(RuleBasedStateMachine):
                 self.names[source], merge=self.merge, patience=0
             ),
             lambda task: task.error is None or self.judge(task),
+            far,
         )
 
     @staticmethod
@@ -225,13 +239,11 @@ class MoveMachine(RuleBasedStateMachine):
         self.reap()
 
     @precondition(lambda self: self.tasks)
-    @rule(data=st.data(), far=st.sampled_from(["swap", "swap", "load", "end", "end"]))
+    @rule(data=st.data(), far=FAR)
     def run_on(self, data, far):
-        """Go on to where it is about to write, or to the end."""
-        task = self.choose(data, f"runs on to {far}")
+        task = self.choose(data, "runs on")
         task.go_on(FINE)
-        while not task.over and task.point.what != far:
-            task.go_on(FINE)
+        self.run(task, far)
         self.reap()
 
     @precondition(lambda self: self.tasks)

@@ -41,7 +41,8 @@ class Together(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        folder = tempfile.mkdtemp(prefix="podnet-hl-")
+        self._folder = tempfile.TemporaryDirectory(prefix="podnet-host-local-")
+        folder = self._folder.name
         self.hands = Hands(f"{folder}/net")
         self.ipams = [
             Ipam(HostLocalStore(folder, durable=False), node="n", clock=lambda: 5.0)
@@ -49,6 +50,9 @@ class Together(RuleBasedStateMachine):
         ]
         self.held = {}
         self.last = {}
+
+    def teardown(self):
+        self._folder.cleanup()
 
     def _next(self, pool):
         """Return the address that host-local gives next; None if none is free."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 
 import pytest
 from attrs import evolve
@@ -229,6 +230,31 @@ class TestTheLastMoment:
         assert reserved(kube) == {"10.0.0.1": "ns/web"}
         assert str(ipam.allocate(POOL, DB).ip) == "10.0.0.1"
         assert reserved(kube) == {"10.0.0.1": "ns/db"}
+
+
+def test_old_knowledge_of_the_pool_deletes_nothing(kube, open_store):
+    """By it, the reservation of an address that was handed out since looks left over."""
+    store, other = open_store(), open_store()
+    store.swap(KEY, Block(domain=REF.domain, version=4, index=0x0A000000 >> BLOCK_BITS), None)
+    block, version = store.load(KEY)
+    lease = Ipam(other).allocate(POOL, WEB)
+    mine = evolve(lease, owner=DB)
+    assert store.swap(KEY, evolve(block, leases={1: mine}, sequence=9), version) is False
+    assert held(kube) == {"1": "ns/web"}
+    assert reserved(kube) == {"10.0.0.1": "ns/web"}
+
+
+def test_old_knowledge_of_the_pool_mends_nothing(kube, open_store):
+    """By it, the reservation of an address that was released since looks missing."""
+    store, other = open_store(), open_store()
+    store._clock = lambda: time.time() + 601
+    Ipam(other).allocate(POOL, WEB)
+    block, version = store.load(KEY)
+    mine = evolve(block.leases[1], ip=evolve(block.leases[1].ip, value=0x0A000002), owner=DB)
+    Ipam(other).release(WEB, pool=POOL)
+    assert store.swap(KEY, evolve(block, leases={**block.leases, 2: mine}), version) is False
+    assert held(kube) == {}
+    assert reserved(kube) == {}
 
 
 class KilledError(BaseException):

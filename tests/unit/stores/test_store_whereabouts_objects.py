@@ -418,6 +418,10 @@ class TestOverlap:
         assert str(ipam.allocate(POOL, DB).ip) == "10.0.0.1"
         assert sorted(reserved(kube)) == ["10.0.0.1", "red-10.0.0.1"]
 
+    def test_pools_that_may_overlap_do_not_count(self, kube, ipam):
+        ipam.allocate(pool_of("10.0.0.0/28", unique=False), WEB)
+        assert str(ipam.allocate(POOL, DB).ip) == "10.0.0.1"
+
     def test_the_pods_own_reservation_is_taken_over(self, kube, ipam):
         put_reservation(kube, "10.0.0.1", "ns/web")
         assert str(ipam.allocate(POOL, WEB).ip) == "10.0.0.1"
