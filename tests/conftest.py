@@ -20,7 +20,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With ``PODNET_TEST_ALL`` set, as in CI, a lane that could not run has failed."""
     report = yield
-    lanes = [name for name in ("kernel", "peers", "containerd", "cluster") if item.get_closest_marker(name)]
+    marks = ("kernel", "peers", "containerd", "cluster")
+    lanes = [name for name in marks if item.get_closest_marker(name)]
     if report.skipped and "could not import" in str(report.longrepr):
         lanes.append("extras")
     if report.skipped and lanes and os.environ.get("PODNET_TEST_ALL"):

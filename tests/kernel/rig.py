@@ -114,7 +114,7 @@ class Rig:
 
     def temporary(self):
         """Return files of the state that are neither records, blocks nor locks."""
-        known = (".json", ".block", ".lock")
+        known = (".json", ".block", ".lock", ".changes")
         return sorted(
             str(path.relative_to(self.state))
             for path in self.state.rglob("*")

@@ -51,7 +51,7 @@ class Reading:
         earlier = None
         for key in self.keys_of(owner, pool):
             block = self._load(key)
-            lease = None if block is None else grant.find(block, pool.name, owner)
+            lease = None if block is None else grant.find(block, pool.name, owner, within=pool)
             if lease is not None and lease.owner.key == owner.key:
                 return lease
             earlier = earlier or lease

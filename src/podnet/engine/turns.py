@@ -146,6 +146,7 @@ class Turn:
             node=self._node,
             network=request.network,
             anew=self._is_overtaken(block, lease),
+            pool=request.plan.pool,
         )
         if new is not block and not self._usable(block):
             return self._recall(request, [block.index])
@@ -244,7 +245,7 @@ class Turn:
         name = plan.pool.name
         for index in self._where(plan, owner):
             block = self._block(index)
-            lease = None if block is None else grant.find(block, name, owner)
+            lease = None if block is None else grant.find(block, name, owner, within=plan.pool)
             if lease is not None:
                 if lease.owner.key == owner.key:
                     return lease

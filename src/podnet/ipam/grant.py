@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from podnet.ipam import space
 from podnet.model.addresses import Address
 from podnet.model.block import BLOCK_SIZE
 from podnet.model.lease import Lease
@@ -60,8 +61,11 @@ def grant(
     return _with(block, value % BLOCK_SIZE, lease), lease
 
 
-def find(block: Block, pool: str, owner: Owner) -> Lease | None:
+def find(block: Block, pool: str, owner: Owner, *, within: Pool | None = None) -> Lease | None:
     """Return the lease that ``owner`` already has in the pool of that name, or None.
+
+    A lease of no known pool, which another program gave, is of the pool in whose range it lies:
+    a domain may have several. Without ``within`` it is of any.
 
     It is the owner's if it is on the same interface of the same container, or of the pod of the
     same UID, whose container was replaced; the former goes first.
@@ -72,6 +76,8 @@ def find(block: Block, pool: str, owner: Owner) -> Lease | None:
     for lease in block.leases.values():
         held_by = lease.owner
         if held_by.ifname == ifname and lease.pool in (pool, ""):
+            if not lease.pool and within and space.why_not(within, lease.ip) is not None:
+                continue
             if held_by.container_id == container:
                 return lease
             if uid and held_by.pod_uid == uid:
@@ -80,13 +86,23 @@ def find(block: Block, pool: str, owner: Owner) -> Lease | None:
 
 
 def renew(
-    block: Block, lease: Lease, owner: Owner, *, node: str, network: str, anew: bool = False
+    block: Block,
+    lease: Lease,
+    owner: Owner,
+    *,
+    node: str,
+    network: str,
+    anew: bool = False,
+    pool: Pool | None = None,
 ) -> tuple[Block, Lease]:
     """Let ``owner`` keep a lease that it or an earlier container of its pod holds.
 
     The container id is replaced and the sequence moves on, so that the earlier container's late
     release finds nothing of its own. Where both are the same nothing changes, but ``anew``.
     """
+    if not lease.pool and pool is not None:
+        # Known from now on; the folder or object that it was found in does not tell.
+        lease, anew = evolve(lease, pool=pool.name, length=pool.network.length), True
     if (lease.owner, lease.node, lease.network) == (owner, node, network) and not anew:
         return block, lease
     sequence = block.sequence + 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -132,8 +131,5 @@ class Together(RuleBasedStateMachine):
             assert {str(x.ip): x.owner.container_id for x in ipam.leases("net")} == self.held
 
 
-@pytest.mark.xfail(
-    reason="a lease of no known pool is taken for one of every pool of its domain", strict=True
-)
 def test_together():
     run_machine(Together, examples=60, steps=40)
