@@ -239,13 +239,15 @@ class OwnedSimulation(Simulation):
         machine = self.machines[0]
         for number in range(len(self.world.may[pool.name])):
             self.allocate(Pod(machine, _LAST + number), pool)
-            self._run_with_ticks(machine)
+            self.settle_with_ticks()
         held = {str(each.lease.ip) for each in self.ledger.holdings.values()}
         assert held == set(self.world.may[pool.name]), f"only {sorted(held)} could be had again"
 
-    def _run_with_ticks(self, machine):
+    def settle_with_ticks(self):
+        """Let all calls come to their end, while all nodes see to their background."""
         for turn in range(20_000):
-            if not machine.running:
+            if not any(machine.asked for machine in self.machines):
+                self.settle()
                 return
             if turn % 20 == 19:
                 for each in self.machines:

@@ -232,21 +232,18 @@ def _renewed_in_others_blocks(patch):
 
 
 BROKEN = [
-    (_publishing_overwrites, OwnedMachine),
     (_merging_drops_what_was_not_told, OwnedMachine),
     (_recalls_are_ignored, OwnedMachine),
     (_given_back_without_a_word_to_oneself, OwnedMachine),
     (_forgotten_before_it_is_told, OwnedMachine),
     (_claimed_without_a_word_to_oneself, OwnedMachine),
     (_a_claim_under_way_is_forgotten, OwnedMachine),
-    (_opened_with_what_was_written, OwnedMachine),
     (_numbers_go_on_after_a_reclaim, OwnedMachine),
     (_reclaim_takes_what_lives, OwnedMachine),
     (_records_are_trusted_after_a_restart, OwnedMachine),
     (_others_blocks_are_used, OwnedMachine),
     (_exhausted_though_others_may_have_some, OwnedMachine),
     (_only_blocks_with_room_are_recalled, OwnedMachine),
-    (_refused_without_a_look_at_what_others_ended, OwnedMachine),
     (_nothing_is_told, OwnedMachine),
     (_idle_blocks_are_kept, OwnedMachine),
     (_lost_blocks_are_kept, OwnedMachine),
