@@ -47,6 +47,16 @@ def memory(count: int, rounds: int) -> Iterator[Figure]:
     yield Figure(name="memory store, 1 thread", value=value, unit="/s", target=target, note=note)
 
 
+def synchronised(folder: str, count: int = 40) -> float:
+    """Return how many small writes to one file the disk takes in a second, one after the other."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        begin = time.perf_counter()
+        for _ in range(count):
+            os.write(file.fileno(), b"podnet\n" * 64)
+            os.fsync(file.fileno())
+        return count / (time.perf_counter() - begin)
+
+
 def file(count: int, rounds: int, folder: str) -> Iterator[Figure]:
     """Measure the file store, every lease on the disk before it is told."""
     for threads, target in ((1, None), (16, 2000)):
@@ -64,7 +74,8 @@ def file(count: int, rounds: int, folder: str) -> Iterator[Figure]:
 
         value = best(once, target or float("inf"), rounds if target else 1)
         name = f"file store, durable, {threads} thread{'s' * (threads > 1)}"
-        yield Figure(name=name, value=value, unit="/s", target=target)
+        note = f"the disk does {grouped(synchronised(folder))} synchronised writes/s now"
+        yield Figure(name=name, value=value, unit="/s", target=target, note=note)
 
 
 def sqlite(count: int, rounds: int, folder: str) -> Iterator[Figure]:

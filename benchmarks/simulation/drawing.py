@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _WIDTH, _HEIGHT = 340, 230
-_LEFT, _TOP, _RIGHT, _BOTTOM = 54, 34, 14, 36
+_LEFT, _TOP, _RIGHT, _BOTTOM = 54, 34, 22, 36
 _COLOURS = {"shared": "#b3541e", "owned": "#1d5f8a"}
 _FONT = 'font-family="sans-serif" font-size="11"'
 

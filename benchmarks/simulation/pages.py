@@ -33,7 +33,8 @@ def names(page: str) -> list[str]:
 
 def replaced(page: str, name: str, text: str) -> str:
     """Return the page with another table of that name; the same where it has none."""
-    return _pattern(name).sub(lambda _: text, page)
+    # Once: after an empty match, a longer one would be tried at the same place.
+    return _pattern(name).sub(lambda _: text, page, count=1)
 
 
 def text_of(page: str, name: str) -> str:

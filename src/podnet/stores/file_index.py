@@ -13,6 +13,7 @@ import json
 import os
 import re
 import threading
+import zlib
 from array import array
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,8 @@ class FolderIndex:
         self._at = 0
         self._open: set[str] = set()
         self._unread: set[str] = set()
+        # Whose leases they had is not known: they may be anybody's.
+        self._damaged: set[str] = set()
 
     def seek(self, owner: Owner) -> tuple[str, ...]:
         """Return the names of files that may have a lease of the owner.
@@ -109,12 +112,15 @@ class FolderIndex:
                 self._unread.discard(name)
                 self._look_at(name)
             found = self._owners.find(_tokens_of(owner))
-            return (*found, *(name for name in self._unread if self._mentions(name, owner)))
+            mentioned = (name for name in self._unread if self._mentions(name, owner))
+            return tuple(dict.fromkeys((*found, *mentioned, *self._damaged)))
 
     def _mentions(self, name: str, owner: Owner) -> bool:
         data = disk.read_file(os.path.join(self._folder, name))
         texts = (owner.container_id, *filter(None, [owner.pod_uid]))
-        return data is not None and any(json.dumps(text).encode() in data for text in texts)
+        if data is None:
+            return False
+        return not _intact(data) or any(json.dumps(text).encode() in data for text in texts)
 
     def _to_look_at(self) -> Iterable[str]:
         log = disk.read_file(self._path) if self._at == 0 else self._news()
@@ -132,6 +138,7 @@ class FolderIndex:
         self._follow(log[_HEAD_BYTES:])
         self._owners.clear()
         self._tokens.clear()
+        self._damaged.clear()
         self._unread = {name for name in disk.names(self._folder) if name.endswith(self._ending)}
         return ()
 
@@ -162,6 +169,7 @@ class FolderIndex:
 
     def _look_at(self, name: str) -> None:
         data = disk.read_file(os.path.join(self._folder, name))
+        (self._damaged.discard if data is None or _intact(data) else self._damaged.add)(name)
         now = array("q", _tokens_in(data) if data else ())
         before = self._tokens.get(name, array("q"))
         if now == before:
@@ -177,6 +185,14 @@ class FolderIndex:
             self._tokens[name] = now
         else:
             self._tokens.pop(name, None)
+
+
+def _intact(data: bytes) -> bool:
+    line, _, body = data.partition(b"\n")
+    try:
+        return bool(json.loads(line)["crc32"] == zlib.crc32(body))
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return False
 
 
 def _tokens_in(data: bytes) -> list[int]:

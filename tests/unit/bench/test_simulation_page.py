@@ -57,6 +57,9 @@ class TestPages:
         assert pages.text_of(new, "two") == ""
         assert new.startswith("a\n")
         assert pages.replaced(self.TEXT, "three", text) == self.TEXT
+        both = pages.replaced(new, "two", text)
+        assert pages.table_of(both, "two") == pages.table_of(both, "one")
+        assert pages.replaced(both, "two", "") == new
 
     def test_a_table_that_is_not_there(self):
         with pytest.raises(KeyError):

@@ -147,3 +147,26 @@ def test_a_log_that_cannot_be_written_stops_the_swap(folder):
         ipam.allocate(POOL, owner(1))
     os.unlink(log(folder))
     assert [x.owner for x in ipam.leases()] == [owner(0)]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 90, b"cut", None])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_damaged_file_may_be_anybodys(folder, damage, known):
+    ipam = Ipam(store(folder))
+    ipam.allocate(POOL, owner(0))
+    reader = store(folder)
+    if known:
+        assert len(list(reader.seek(PREFIX, owner(0)))) == 1
+    path = next(
+        os.path.join(folder, "p", x)
+        for x in os.listdir(os.path.join(folder, "p"))
+        if x.endswith(".block")
+    )
+    with open(path, "rb") as file:
+        data = file.read()
+    with open(path, "wb") as file:
+        file.write(data[:-4] if damage is None else damage)
+    with open(log(folder), "a") as file:
+        file.write(f"+{os.path.basename(path)}\n")
+    for reading in (reader, store(folder)):
+        assert len(list(reading.seek(PREFIX, owner(9)))) == 1
