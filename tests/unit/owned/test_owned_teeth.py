@@ -94,8 +94,7 @@ def _forgotten_before_it_is_told(patch):
     patch.setattr(Records, "finish", finish)
 
 
-def _claimed_without_a_word_to_oneself(patch):
-    def claim(self, key, empty, fits):
+def claim(self, key, empty, fits):
         shared = self._shared.load(key)
         there = shared[0] if shared else empty
         if there.holder or not fits(there):
@@ -236,7 +235,6 @@ BROKEN = [
     (_recalls_are_ignored, OwnedMachine),
     (_given_back_without_a_word_to_oneself, OwnedMachine),
     (_forgotten_before_it_is_told, OwnedMachine),
-    (_claimed_without_a_word_to_oneself, OwnedMachine),
     (_a_claim_under_way_is_forgotten, OwnedMachine),
     (_numbers_go_on_after_a_reclaim, OwnedMachine),
     (_reclaim_takes_what_lives, OwnedMachine),
