@@ -94,19 +94,6 @@ def _forgotten_before_it_is_told(patch):
     patch.setattr(Records, "finish", finish)
 
 
-def claim(self, key, empty, fits):
-        shared = self._shared.load(key)
-        there = shared[0] if shared else empty
-        if there.holder or not fits(there):
-            return False
-        new = owned.claimed(there, self._node, there.sequence + 1)
-        if not self._shared.swap(key, new, shared[1] if shared else None):
-            return False
-        return self._local.swap(key, owned.opened(new), None)
-
-    patch.setattr(Records, "_claim", claim)
-
-
 def _a_claim_under_way_is_forgotten(patch):
     def withdraw(self, key):
         entry = self._local.load(key)
