@@ -201,16 +201,16 @@ def ways() -> Experiment:
         (SHARED, "lowest block first, all read", Manner(start="lowest", few_blocks=8)),
         (SHARED, "block by name, all read", Manner(start="node", few_blocks=8)),
         (SHARED, "block by name", by_name),
-        (OWNED, "borrows, lowest block first", Manner(start="lowest", few_blocks=8)),
-        (OWNED, "borrows, block by name", by_name),
-        (OWNED, "and asks for one when it loses", evolve(by_name, ask_when_lost=True)),
+        (OWNED, "borrows, lowest block first", Manner(borrow="lowest", ask_when_lost=False)),
+        (OWNED, "borrows, block by name", Manner(ask_when_lost=False)),
+        (OWNED, "and asks for one when it loses", Manner()),
     ]
     cases = []
     for nodes, blocks in ((50, 8), (50, 16), (50, 32), (200, 32)):
         held = min(blocks * 256, 80 * nodes)
         workload = Workload(nodes=nodes, held=held, churn=0.5, deaths=0.0)
         for mode, how, manner in manners:
-            mark = " ◂" if _is_ours(mode, manner) else ""
+            mark = " ◂" if manner == Manner() else ""
             note = f"{nodes} nodes, {blocks} blocks: {how}{mark}"
             cases.append(
                 Case(mode=mode, pool=blocks * 512, workload=workload, manner=manner, note=note)
@@ -221,13 +221,6 @@ def ways() -> Experiment:
         columns=_noted("recalls"),
         cases=cases,
     )
-
-
-def _is_ours(mode: str, manner: Manner) -> bool:
-    ours = Manner()
-    if mode == SHARED:  # which borrows nothing
-        manner = evolve(manner, ask_when_lost=ours.ask_when_lost)
-    return manner == ours
 
 
 def troubles(nodes: int = 20, held: int = 4000) -> Experiment:

@@ -26,7 +26,7 @@ _LISTED_FOR = 60.0
 _BARREN_FOR = 1.0
 _WORTH = 8
 _RECALLS = 4
-_PATIENT = 10
+_PATIENT = 50
 _ROUND = 0.05
 _NEVER = -1e9
 
@@ -42,6 +42,7 @@ class OwnedNode(SharedNode):
         self._unfit: set[int] = set()
         self._exist: set[int] = set()
         self._at = world.chance.randrange(world.ground.count)
+        self._start = self._at if world.manner.borrow == "node" else 0
         self._listed_at = _NEVER
         self._barren_at = _NEVER
         self._scarce_at = _NEVER

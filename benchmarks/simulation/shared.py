@@ -49,6 +49,7 @@ class Manner:
         linger: seconds to wait for others before a turn.
         start: where a node looks for a free address first: ``lowest`` block, or ``node``: a block
             that its name decides.
+        borrow: the same for a node that holds blocks, among those that nobody holds.
         back_off: seconds by which the longest pause after a lost swap grows, each time.
         pause_most: seconds of the longest.
         publish_every, look_every, idle_after, scarce_for: as ``engine.owning.Manner``.
@@ -61,6 +62,7 @@ class Manner:
     few_blocks: int = FEW_BLOCKS
     linger: float = 0.0
     start: str = "lowest"
+    borrow: str = "node"
     back_off: float = 0.001
     pause_most: float = PAUSE_MOST
     publish_every: float = _OWNED.publish_every
@@ -68,7 +70,7 @@ class Manner:
     idle_after: float = _OWNED.idle_after
     scarce_for: float = _OWNED.scarce_for
     patience: float = 10.0
-    ask_when_lost: bool = False
+    ask_when_lost: bool = True
 
 
 @define(eq=False)

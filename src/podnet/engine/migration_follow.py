@@ -233,10 +233,8 @@ class Following:
                 settle(store, self._stores[self._follow(mark, migrate.part_of(key))], key, entry)
             return None
         found: tuple[int, Entry] | None = (at, entry)
-        if (
-            mark.kind is not Kind.HOME
-            and (there := self._follow(mark, migrate.part_of(key))) != came
-        ):
+        there = at if mark.kind is Kind.HOME else self._follow(mark, migrate.part_of(key))
+        if mark.leads_away or (mark.kind is Kind.FROM and there != came):
             if not hops:
                 raise StoreError(f"block {key}: the marks of its domain lead in a circle")
             found = self._walk(there, key, at if mark.leads_away else None, hops - 1)

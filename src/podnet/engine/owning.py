@@ -34,6 +34,7 @@ _ATTEMPTS = 100
 _ROOMS = 256
 # Blocks that are looked at in one tick without need.
 _LOOKS = 64
+_ASK_EVERY = 1.0
 
 
 @frozen(kw_only=True)
@@ -110,6 +111,7 @@ class Owning:
             trust=self.manner.trust,
         )
         self._rooms: dict[int, Rooms] = {}
+        self._asked: dict[str, float] = {}
         self._looks = 0
         if hasattr(shared, "seek"):
             self.seek = self._seek
@@ -133,11 +135,10 @@ class Owning:
             if entry is None or entry[0].holder != self.node:
                 return None if entry is None else (entry[0], _SHARED + entry[1])
             # Another process of this node may have taken it between the two looks. If not, it was
-            # taken by one with another store of its own, which is lost, or not this node's: it is
-            # shown as one that was asked for, and nothing is handed out of it.
+            # taken by one with another store of its own, which is lost, or not this node's.
             mine = self._local.load(key)
             if mine is None or state_of(mine[0]) is State.CLAIMING:
-                return evolve(entry[0], recalled=True), _SHARED + entry[1]
+                return evolve(entry[0], holder=self.elsewhere), _SHARED + entry[1]
         raise TryAgainLaterError(f"block {key} changes faster than it can be read")
 
     def swap(self, key: str, new: Block | None, expected: str | None) -> bool:
@@ -147,6 +148,8 @@ class Owning:
             StoreError: a store is broken; whether the write happened is unknown.
         """
         if expected is None or expected.startswith(_SHARED):
+            if new is not None and new.holder == self.elsewhere:
+                new = evolve(new, holder=self.node)
             return self._shared.swap(key, new, expected and expected.removeprefix(_SHARED))
         if new is None:
             raise StoreError(f"block {key} is held by {self.node}, and not to be deleted")
@@ -204,17 +207,21 @@ class Owning:
 
     # What is more than a store
 
+    @property
+    def elsewhere(self) -> str:
+        """Who is shown to hold blocks that bear this node's name and are not in its own store."""
+        return f"{self.node} (elsewhere)"
+
     def owns(self, block: Block) -> bool:
         """Tell whether a block, as ``load`` returned it, is one to hand out of as its holder."""
-        return block.holder == self.node and not block.recalled
+        return block.holder == self.node
 
     def rooms(self, plan: Plan, lane: Lane) -> Rooms | None:
         """Return where a plan's addresses are taken from first; None for plans that are shared."""
         rooms = self._rooms.get(id(plan))
         if rooms is not None and rooms.plan is plan:
             return rooms
-        able = self.resident and self._records.keeps
-        if not able or not owned.is_owned(plan.pool, plan.spans):
+        if not self._records.keeps or not owned.is_owned(plan.pool, plan.spans):
             return None
         if len(self._rooms) >= _ROOMS:
             for each in self._rooms.values():
@@ -229,9 +236,10 @@ class Owning:
         return self._records.generation
 
     def held(self, prefix: str) -> list[str]:
-        """Return the keys of blocks that are known to be held, the last used first."""
-        held = [each for each in list(self._records.held.items()) if each[0].startswith(prefix)]
-        return [key for key, _ in sorted(held, key=lambda each: -each[1].used)]
+        """Return the keys of blocks that the node may hold, those used last in front."""
+        known = [each for each in list(self._records.held.items()) if each[0].startswith(prefix)]
+        used = [key for key, _ in sorted(known, key=lambda each: -each[1].used)]
+        return list(dict.fromkeys([*used, *self._local.keys(prefix)]))
 
     def listed(self, prefix: str) -> Iterable[str]:
         """Return the keys of all blocks that the shared store has."""
@@ -267,6 +275,17 @@ class Owning:
         """Tell whether blocks had to be asked for lately, by this node or of it."""
         when = self._records.scarce.get(prefix)
         return when is not None and abs(self._clock() - when) < self.manner.scarce_for
+
+    def may_ask(self, prefix: str) -> bool:
+        """Tell whether to ask for a block without waiting for it: not more often than all second.
+
+        The answer yes is given once.
+        """
+        now, last = self._clock(), self._asked.get(prefix)
+        if last is not None and abs(now - last) < _ASK_EVERY:
+            return False
+        self._asked[prefix] = now
+        return True
 
     def note_scarce(self, key: str) -> None:
         """Take note that a block is being asked for."""

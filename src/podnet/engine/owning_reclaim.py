@@ -36,7 +36,8 @@ def reclaim(store: Store, node: str, *, here: str, lost: bool, now: float) -> Re
         store: where; of two tiers or not.
         node: the dead one.
         here: name of this node.
-        lost: ``node`` is this node, come back without its own store.
+        lost: ``node`` is this node, come back without its own store; only what is in blocks it
+            held is taken away then.
         now: seconds since the epoch.
 
     Raises:
@@ -51,29 +52,28 @@ def reclaim(store: Store, node: str, *, here: str, lost: bool, now: float) -> Re
             f"{node!r} is this very node, and it lives",
             "its blocks are given back by drain; that its own store is lost has to be said",
         )
+    # What this node holds since then bears its name as well, and is not lost.
+    holder: str = getattr(store, "elsewhere", node) if node == here else node
     blocks: list[str] = []
     leases: list[Lease] = []
     for key in list(store.keys("")):
-        held, gone = _reclaim_block(store, key, node, lost=lost, now=now)
+        held, gone = _reclaim_block(store, key, node, holder, alone=node == here, now=now)
         blocks += [key] * held
         leases += gone
     return Reclaimed(tuple(blocks), tuple(leases))
 
 
 def _reclaim_block(
-    store: Store, key: str, node: str, *, lost: bool, now: float
+    store: Store, key: str, node: str, holder: str, *, alone: bool, now: float
 ) -> tuple[bool, tuple[Lease, ...]]:
-    owns = getattr(store, "owns", None)
     for _ in range(_ATTEMPTS):
         entry = store.load(key)
-        if entry is None:
+        if entry is None or (alone and entry[0].holder != holder):
             return False, ()
         block, version = entry
-        if lost and owns is not None and owns(block):
-            return False, ()  # held since, and not lost
-        new, gone = owned.reclaimed(block, node, now)
+        new, gone = owned.reclaimed(block, node, now, holder=holder)
         if new is block:
             return False, ()
         if store.swap(key, new, version):
-            return block.holder == node, gone
+            return block.holder == holder, gone
     raise TryAgainLaterError(f"block {key} changes faster than it can be read")

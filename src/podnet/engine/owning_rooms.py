@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WORTH = 8
 # Blocks that exist and are looked at for room before others' are asked for.
 _LOOKS = 8
+# Blocks of nobody's that are tried one after the other for a single address.
+_BORROWED = 4
 # Seconds for which a list of the blocks that exist, or that none of them is worth taking, is good.
 _LISTED_FOR = 60.0
 _BARREN_FOR = 1.0
@@ -42,6 +44,7 @@ class Rooms:
         self._size = sum(high - low + 1 for low, high in self._runs)
         digest = blake2b(f"{node}\0{lane.domain}".encode("utf-8", "surrogatepass"))
         self._at = self._nth(int.from_bytes(digest.digest()) % self._size) if self._size else 0
+        self._lent = self._at
         self._generation = -1
         self._mine: set[int] = set()
         # Insertion ordered: the first is used until it is full.
@@ -107,8 +110,14 @@ class Rooms:
             until: when the first that is free has rested; None if none is free.
         """
         self._roomy.pop(index, None)
-        if until is not None:
+        if until is not None and index in self._mine:
             self._resting[index] = until
+
+    def leave(self, index: int) -> None:
+        """Take note that the node does not hold the block, or not yet."""
+        self._mine.discard(index)
+        self._roomy.pop(index, None)
+        self._resting.pop(index, None)
 
     def discard(self, index: int) -> None:
         """Take note that a block is not what it was: an address may be free in it."""
@@ -144,7 +153,7 @@ class Rooms:
         )
         if known >= self._size:
             return None
-        for low, high in self._around():
+        for low, high in self._around(self._at):
             at, index = bisect_left(order, low), low
             while index <= high and at < len(order) and order[at] == index:
                 at, index = at + 1, index + 1
@@ -153,32 +162,58 @@ class Rooms:
                 return index
         return None
 
-    def _around(self) -> Iterator[Interval]:
-        """Return the runs of the pool's blocks, from where the node is, going round."""
+    def _around(self, at: int) -> Iterator[Interval]:
+        """Return the runs of the pool's blocks from a place on, going round."""
         for low, high in self._runs:
-            if high >= self._at:
-                yield max(low, self._at), high
+            if high >= at:
+                yield max(low, at), high
         for low, high in self._runs:
-            if low < self._at:
-                yield low, min(high, self._at - 1)
+            if low < at:
+                yield low, min(high, at - 1)
+
+    def _known(self, at: int) -> Iterator[int]:
+        """Return the pool's blocks that are known to exist, from a place on, going round."""
+        order = self.lane.order
+        for low, high in self._around(at):
+            for place in range(bisect_left(order, low), bisect_left(order, high + 1)):
+                if place < len(order):  # some may have been forgotten since
+                    yield order[place]
+
+    def lent(self) -> Iterator[int]:
+        """Return blocks with room that nobody is known to hold, few, from the node's place on."""
+        lane, looks = self.lane, 0
+        for index in self._known(self._lent):
+            if index in lane.foreign or index in self._mine:
+                continue
+            if space.size(space.Free(self.parts(index), {index: lane.taken[index]}, (index,))):
+                self._lent = index
+                yield index
+                looks += 1
+                if looks == _BORROWED:
+                    return
+
+    def best_foreign(self) -> int | None:
+        """Return the block of another node with most room as far as is told; None if there is none.
+
+        Of those with as much, each node names another.
+        """
+        lane = self.lane
+        theirs = (index for index in self._known(self._lent) if index in lane.foreign)
+        return min(theirs, key=lambda index: lane.foreign[index].bit_count(), default=None)
 
     def unclaimed(self, now: float) -> Iterator[int]:
         """Return blocks that exist and that nobody is known to hold; few, and not every time."""
         if self._barren is not None and abs(now - self._barren) < _BARREN_FOR:
             return
         lane, looks = self.lane, 0
-        for low, high in self._around():
-            for at in range(bisect_left(lane.order, low), bisect_left(lane.order, high + 1)):
-                if at >= len(lane.order):
-                    break
-                index = lane.order[at]
-                if index in lane.foreign or index in self._mine or index in self._unfit:
-                    continue
-                if looks == _LOOKS:
-                    return
-                looks += 1
-                self._unfit.add(index)
-                yield index
+        for index in self._known(self._at):
+            if index in lane.foreign or index in self._mine or index in self._unfit:
+                continue
+            if looks == _LOOKS:
+                return
+            looks += 1
+            self._unfit.add(index)
+            yield index
         self._barren = now
 
     def fits(self, index: int) -> Callable[[Block], bool]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from attrs import evolve
 
 from podnet.engine.requests import Allocation
 from podnet.engine.shortage import not_free
@@ -57,20 +60,36 @@ class OwnedTurn(Turn):
             value = self._within(request, rooms, index)
             if value is not None:
                 return value
-        for index in rooms.vacant(self._now, lambda: owning.listed(lane.prefix)):
-            if self._claim(rooms, index):
-                return self._within(request, rooms, index)
-        if owning.is_scarce(lane.prefix):
-            return None
-        for index in rooms.unclaimed(self._now):
-            if self._claim(rooms, index):
-                return self._within(request, rooms, index)
+        if owning.resident:
+            for index in rooms.vacant(self._now, lambda: owning.listed(lane.prefix)):
+                if self._claim(rooms, index):
+                    return self._within(request, rooms, index)
+        if owning.resident and not owning.is_scarce(lane.prefix):
+            for index in rooms.unclaimed(self._now):
+                if self._claim(rooms, index):
+                    return self._within(request, rooms, index)
+        return self._borrowed(request, rooms)
+
+    def _borrowed(self, request: Allocation, rooms: Rooms) -> int | None:
+        """Return an address of a block that nobody holds, each node's first look another one."""
+        for index in rooms.lent():
+            block = self._block(index)
+            if block is not None and not block.holder:
+                value = self._picked(request, rooms, block)
+                if value is not None:
+                    return value
         return None
 
     def _within(self, request: Allocation, rooms: Rooms, index: int) -> int | None:
+        """Return an address of a block that the node is to hold."""
         block = self._block(index)
         if block is None or not self._owning.owns(block):
+            rooms.leave(index)
             return None
+        return self._picked(request, rooms, block)
+
+    def _picked(self, request: Allocation, rooms: Rooms, block: Block) -> int | None:
+        index = block.index
         rest = request.plan.pool.cool_down
         resting = grant.resting(block, self._now - rest) if rest else 0
         parts = rooms.parts(index)
@@ -114,6 +133,8 @@ class OwnedTurn(Turn):
         Their owners may come back on another node, which has to find them.
         """
         again = super()._swap(index, draft)
+        if again and not draft.block.holder:
+            self._ask_for_one(again)
         kept = [each for each in draft.riders if isinstance(each, Allocation) and each.claim]
         if kept and not again and draft.block.holder:
             try:
@@ -122,6 +143,19 @@ class OwnedTurn(Turn):
                 for each in kept:
                     each.refuse(failure, unknown=True)
         return again
+
+    def _ask_for_one(self, lost: list[Request]) -> None:
+        """Ask for one more block to borrow from: where many do from few, most swaps are lost."""
+        lane, owning = self._lane, self._owning
+        plans = (each.plan for each in lost if isinstance(each, Allocation))
+        rooms = next((r for plan in plans if (r := owning.rooms(plan, lane))), None)
+        index = None if rooms is None or not owning.may_ask(lane.prefix) else rooms.best_foreign()
+        if index is None:
+            return
+        with suppress(PodnetError):  # nobody has asked for this
+            entry = self._store.load(lane.key(index))
+            if entry is not None and not self._usable(entry[0]) and not entry[0].recalled:
+                self._store.swap(lane.key(index), evolve(entry[0], recalled=True), entry[1])
 
     def _none_left(self, request: Allocation) -> bool:
         """Refuse nothing before others' releases in the own blocks are known."""

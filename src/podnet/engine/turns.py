@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Blocks that are recalled at once, and how many waits go by until others are as well.
 _RECALLS = 4
-_PATIENT = 10
+_PATIENT = 50
 # Blocks of a large pool that are looked at before a new one is begun.
 _LOOKS = 3
 

@@ -170,7 +170,9 @@ def conflicts(record: Block, shared: Block | None) -> tuple[Conflict, ...]:
     )
 
 
-def reclaimed(block: Block, node: str, now: float) -> tuple[Block, tuple[Lease, ...]]:
+def reclaimed(
+    block: Block, node: str, now: float, *, holder: str = ""
+) -> tuple[Block, tuple[Lease, ...]]:
     """Return the shared copy of a block without a dead node, and the leases that ended with it.
 
     Leases of other nodes stay, and so do those that a claim keeps. What the node granted and did
@@ -181,12 +183,13 @@ def reclaimed(block: Block, node: str, now: float) -> tuple[Block, tuple[Lease, 
         block: the shared copy.
         node: the dead one.
         now: seconds since the epoch.
+        holder: what its name as a holder reads here, if not ``node``.
     """
     gone = [
         offset for offset, lease in block.leases.items() if lease.node == node and not lease.claim
     ]
     new = _without(block, gone, dict.fromkeys(gone, now))
-    if block.holder == node:
+    if block.holder == (holder or node):
         free = dict.fromkeys((x for x in range(BLOCK_SIZE) if x not in new.leases), now)
         # Above every number that the dead node can have granted without telling.
         sequence = (_epoch(block) + 1) << _EPOCH_BITS

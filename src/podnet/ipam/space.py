@@ -194,10 +194,21 @@ class Free:
 
     def known(self) -> Iterator[Interval]:
         """Return what is free in blocks that exist, ascending."""
-        for index in self._order:
-            low = index << BLOCK_BITS
+        for index in self._unspent():
+            low, hole = index << BLOCK_BITS, None
             for first, last in clipped(self._spans, low, low + BLOCK_SIZE - 1):
-                yield from _holes(low, self._taken[index], first, last)
+                for hole in _holes(low, self._taken[index], first, last):
+                    yield hole
+            if hole is None and self._full is not None:
+                self._full.add(index)
+
+    def _unspent(self) -> Iterator[int]:
+        """Return the blocks of ``order`` that are not known to be full, ascending."""
+        order, at = self._order, 0
+        for first, last in () if self._full is None else list(self._full.starting(0)):
+            yield from order[at : bisect_left(order, first, at)]
+            at = bisect_left(order, last + 1, at)
+        yield from order[at:]
 
     def _between(self, low: int, high: int) -> Iterator[Interval]:
         order, last_index = self._order, high >> BLOCK_BITS

@@ -254,6 +254,22 @@ class IpamMachine(RuleBasedStateMachine):
             freed = self.ipams[handle].release(old)
             assert freed == (), f"a late release of {old} freed {freed}"
 
+    @rule(choice=st.integers(0, 20), handle=st.integers(0, 1))
+    def come_back(self, choice: int, handle: int) -> None:
+        """An owner gives an address back and gets it again; then the first grant is over."""
+        held = [
+            (number, lease)
+            for _, lease in sorted(self.model.items())
+            for number in (*_PODS, *_CLAIMS)
+            if lease.owner.key == self._owner(number).key
+        ]
+        if held:
+            number, old = held[choice % len(held)]
+            self.release(name=old.pool, number=number, handle=handle, hint=True)
+            place = _MAY_HAND_OUT[old.pool].index(str(old.ip))
+            self.allocate_requested(name=old.pool, number=number, choice=place, handle=handle)
+            assert self.ipams[handle].release(old) == (), f"{old} is over, and was ended again"
+
     def _likeness(self, former: Lease) -> int:
         held = self.model.get((former.domain, str(former.ip)))
         return 0 if held is None else 1 + (held.owner.key == former.owner.key)

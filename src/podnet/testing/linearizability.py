@@ -194,7 +194,7 @@ class _Search:
             found.append(number)
             if op.answer is not UNKNOWN:
                 earliest_end = min(earliest_end, op.end)
-        return [number for number in found if self._history[number].start <= earliest_end]
+        return found
 
     def _explain(self) -> str:
         done, state, path = self._best

@@ -18,9 +18,11 @@ from podnet.testing.ground_contract import (
     version_of,
 )
 from podnet.testing.store_history import check_store, work
-from podnet.testing.together import in_processes, in_threads
+from podnet.testing.together import in_processes, in_threads, until_killed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from podnet.ports import Store
     from podnet.testing.linearizability import Operation
 
@@ -34,9 +36,18 @@ class SharingContract(StoreGround):
     def test_one_of_many_threads_creates(self) -> None:
         """Exactly one wins, and it is the one whose block is there."""
         with self.opened() as store:
-            won = in_threads(self.threads, lambda n: store.swap(KEY, contract_block(KEY, n), None))
-            assert won.count(True) == 1
-            assert loaded(store, KEY)[0] == contract_block(KEY, won.index(True))
+            for number in range(5):
+                self._one_creates(store, contract_key(number))
+
+    def _one_creates(self, store: Store, key: str) -> None:
+        blocks = [contract_block(key, number) for number in range(self.threads)]
+        won = in_threads(
+            self.threads,
+            lambda number: store.swap(key, blocks[number], None),
+            shaking=package_of(store),
+        )
+        assert won.count(True) == 1
+        assert loaded(store, key)[0] == blocks[won.index(True)]
 
     def test_threads_lose_no_update(self) -> None:
         """Each win adds one, and nothing else does."""
@@ -108,6 +119,25 @@ class SharingContract(StoreGround):
 
             in_processes(4, child)
             assert loaded(store, KEY)[0].sequence == 101
+
+    def test_killed_processes_leave_whole_blocks(self) -> None:
+        """What was told stays; what was not is done or not done; nobody is kept waiting."""
+        self.needs("durable")
+        self.needs("multi_process")
+        with self.opened() as store:
+
+            def work(tell: Callable[[int], None]) -> None:
+                mine = self.reopen(store)
+                while True:
+                    _count_up(mine, 1)
+                    tell(loaded(mine, KEY)[0].sequence)
+
+            for turn in range(12):
+                told = until_killed(work, 0.003 * turn)
+                block = loaded(store, KEY)[0]
+                assert told[-1] <= block.sequence <= told[-1] + 1
+                assert block == evolve(contract_block(KEY), sequence=block.sequence)
+            assert _count_up(store, 1) == 1
 
 
 def _count_up(store: Store, times: int) -> int:

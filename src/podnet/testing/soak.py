@@ -7,7 +7,9 @@ failure can be had again without what was before it.
 from __future__ import annotations
 
 import argparse
+import atexit
 import itertools
+import shutil
 import sys
 import tempfile
 import time
@@ -51,6 +53,7 @@ def opener(store: str) -> Opener:
     if store == "memory":
         return lambda: open_store("memory:")
     folder, numbers = tempfile.mkdtemp(prefix="podnet-soak-"), itertools.count()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     form = {"file": "file:{}/{}", "sqlite": "sqlite:///{}/{}.db"}[store]
     return lambda: open_store(form.format(folder, next(numbers)))
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import random
+import signal
 import sys
 import threading
 import time
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 T = TypeVar("T")
+
+_WIDTH = 8
 
 
 def in_threads(count: int, action: Callable[[int], T], *, shaking: str = "") -> list[T]:
@@ -121,6 +124,35 @@ def in_processes(count: int, action: Callable[[int], T]) -> list[T | None]:
     assert codes == [0] * count, f"exit codes of the processes: {codes}"
     # The child's own pickle: it is this very program, one fork away.
     return [pickle.loads(answer) if answer else None for answer in answers]  # noqa: S301
+
+
+def until_killed(action: Callable[[Callable[[int], None]], object], seconds: float) -> list[int]:
+    """Run an action in a forked process and kill it; return the numbers it told before.
+
+    Args:
+        action: gets a function that tells a number, and goes on for ever.
+        seconds: from its first number to its end.
+    """
+    out, into = os.pipe()
+
+    def tell(number: int) -> None:
+        os.write(into, number.to_bytes(_WIDTH))  # so few bytes go into a pipe at once or not at all
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        os.close(out)
+        _be_child(lambda _: action(tell), 0, into)
+    os.close(into)
+    with open(out, "rb") as file:
+        told = file.read(_WIDTH)
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGKILL)
+        told += file.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code == -signal.SIGKILL, f"it did not wait to be killed: exit code {code}"
+    return [int.from_bytes(told[start : start + _WIDTH]) for start in range(0, len(told), _WIDTH)]
 
 
 def _be_child(action: Callable[[int], object], number: int, into: int) -> None:

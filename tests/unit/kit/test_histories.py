@@ -100,7 +100,7 @@ def test_what_a_store_may_answer():
             (Swap("k", "A", None), UNKNOWN, 0, 1),
             (Load("k"), None, 2, 3),
             (Keys("k"), frozenset({"k"}), 3, 9),
-            (Keys("x"), frozenset(), 3, 4),
+            (Keys("x"), frozenset(), 9.2, 9.5),
             (Keys(""), UNKNOWN, 3, 4),
             (Load("k"), A, 8, 9),
             (Swap("k", "B", "1"), True, 10, 20),

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,12 @@ def test_every_name_of_the_kit_is_there(name):
     found = getattr(podnet.testing, name)
     assert getattr(found, "__name__", repr(found)) == name
     assert name in dir(podnet.testing)
+
+
+def test_every_name_is_in_the_reference():
+    page = Path(__file__).parents[3] / "docs/reference/testing.md"
+    text = page.read_text()
+    assert [name for name in podnet.testing.__all__ if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_other_names_are_not():

@@ -183,6 +183,25 @@ def test_long_histories_take_no_time():
         check_history(history, Register())
 
 
+def test_one_set_of_calls_may_lead_to_several_states():
+    history = [op(("write", 1), None, 0, 9), op(("write", 2), None, 1, 9), op(("read",), 1, 10, 11)]
+    assert [x.call for x in check_history(history, Register())][:2] == [("write", 2), ("write", 1)]
+
+
+def test_what_led_nowhere_is_not_tried_again():
+    """Ten calls at once have 3 628 800 orders, and 1024 sets."""
+    tried = []
+
+    class Counting(Register):
+        def following(self, state, call, answer):
+            tried.append(call)
+            return super().following(state, call, answer)
+
+    history = [op(("write", 1), None, n, 20) for n in range(10)] + [op(("read",), 2, 30, 31)]
+    assert not is_linearizable(history, Counting())
+    assert len(tried) < 20_000
+
+
 def test_the_message_shows_where_it_ends():
     history = [op(("write", 1), None, 0, 1, who="ann"), op(("read",), 0, 2, 3, who="bob")]
     with pytest.raises(NotLinearizableError) as raised:

@@ -36,7 +36,7 @@ from podnet.model.lease import Owner
 from podnet.model.pool import Pool
 from podnet.stores.memory import MemoryStore
 from podnet.testing import run_machine
-from podnet.testing.baton import Task
+from podnet.testing.baton import Task, current
 from podnet.testing.sites import FATES, FINE, LOST, Gate
 
 EXAMPLES = int(os.environ.get("PODNET_TEST_EXAMPLES", "150"))
@@ -84,7 +84,7 @@ class MoveMachine(RuleBasedStateMachine):
         return store if self.seeks else Bare(store)
 
     def gate(self, side):
-        return Gate(side, self.raw[side], self.strays.append)
+        return Gate(side, self.raw[side], lambda stray: self.strays.append((stray, current())))
 
     def ipam(self, side, *, gated=True):
         make = self.gate if gated else self.raw.__getitem__
@@ -102,10 +102,10 @@ class MoveMachine(RuleBasedStateMachine):
             sleep=lambda _: None,
         )
 
-    def start(self, name, action, finish, swaps):
+    def start(self, name, action, finish, swaps, place=None):
         """Begin a call, and let it go on to its swap of that number; None to its end."""
         task = Task(name, action)
-        task.finish = finish
+        task.finish, task.place, task.overtaken = finish, place, False
         self.tasks.append(task)
         task.begin()
         self.run(task, swaps)
@@ -159,6 +159,7 @@ class MoveMachine(RuleBasedStateMachine):
             ),
             lambda task: self.allocated(place, task),
             far,
+            place,
         )
 
     def allocated(self, place, task):
@@ -176,6 +177,9 @@ class MoveMachine(RuleBasedStateMachine):
             assert self.held[place] == ip, f"{place} had {self.held[place]} and was told {ip}"
         for other, theirs in self.held.items():
             assert theirs != ip or other == place, f"{ip} was given to {other} and to {place}"
+        if task.overtaken:
+            self.unsure.add(place)
+            return
         self.held[place] = ip
         self.unsure.discard(place)
 
@@ -191,12 +195,16 @@ class MoveMachine(RuleBasedStateMachine):
             lambda: self.ipam(side).release(owner_of(pod), pool=self.pool(pod, pool, side)),
             lambda task: self.released(place, had, task),
             far,
+            place,
         )
 
     def released(self, place, had, task):
         self.busy.discard(place)
         if task.error is not None:
             self.judge(task)
+            self.unsure.add(place)
+            return
+        if task.overtaken:
             self.unsure.add(place)
             return
         told = [str(lease.ip) for lease in task.result]
@@ -263,7 +271,16 @@ class MoveMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.strays)
     @rule(data=st.data())
     def arrive(self, data):
-        self.strays.pop(data.draw(st.integers(0, len(self.strays) - 1))).arrive()
+        self.let_arrive(data.draw(st.integers(0, len(self.strays) - 1)))
+
+    def let_arrive(self, number):
+        """What a failed call of a pod does later, it does to this pod's own pool and no other."""
+        stray, cause = self.strays.pop(number)
+        if stray.arrive() and cause.place is not None:
+            self.held.pop(cause.place, None)
+            self.unsure.add(cause.place)
+            for task in self.tasks:
+                task.overtaken = task.overtaken or task.place == cause.place
 
     # What always holds.
 
@@ -284,7 +301,7 @@ class MoveMachine(RuleBasedStateMachine):
             task.kill()
         self.reap()
         while self.strays:
-            self.strays.pop().arrive()
+            self.let_arrive(-1)
         self.settle()
         self.everything_is_where_it_should_be()
 
@@ -338,6 +355,26 @@ class JoinMachine(MoveMachine):
 
     def pool(self, pod, name, side):
         return OTHERS[name] if pod % 2 else POOLS[name]
+
+
+class EarlyMachine(MoveMachine):
+    """Somebody uses the new store before the move has begun: then it does not begin."""
+
+    def may_use(self, side, pod):
+        return True
+
+    def settle(self):
+        with contextlib.suppress(InvalidConfigError):  # it is in use
+            super().settle()
+            return
+        assert self.mark("old").kind is self.mark("new").kind is Kind.HOME
+
+    def everything_is_where_it_should_be(self):
+        if self.mark("old").kind is Kind.DONE:
+            super().everything_is_where_it_should_be()
+        else:
+            leases = [e for side in SIDES for e in self.ipam(side, gated=False).leases("lan")]
+            assert sorted(str(e.ip) for e in leases) == sorted(self.held.values())
 
 
 class RenamingMachine(MoveMachine):

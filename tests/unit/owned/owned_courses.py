@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from owned_machine import WORLD, OwnedSimulation
 
+from podnet.testing.simulation import Pod
 from podnet.testing.sites import FINE, LATE, LOST, REFUSED
 
 BORDER, BEYOND = WORLD.pools
@@ -25,6 +26,12 @@ COURSES = []
 
 def pods_of(sim, number):
     return [pod for pod in sim.pods if pod.machine is sim.machines[number]]
+
+
+def another(sim, number, pod):
+    """Return one more pod of a node; it goes like the others at the end."""
+    sim.pods.append(Pod(sim.machines[number], pod))
+    return sim.pods[-1]
 
 
 def settled(sim, task):
@@ -68,10 +75,10 @@ def what_others_ended_does_not_come_back(sim):
 def what_others_ended_can_be_had_at_once(sim):
     leases = told_all(sim, 0)
     settled(sim, sim.end_by_hand(sim.machines[0], leases[1]))
-    again = settled(sim, sim.allocate(pods_of(sim, 0)[1], BORDER))
+    again = settled(sim, sim.allocate(another(sim, 0, 50), BORDER))
     assert again.ip == leases[1].ip
     settled(sim, sim.end_by_hand(sim.machines[0], leases[2]))
-    other = settled(sim, sim.allocate(pods_of(sim, 0)[2], BORDER, str(leases[2].ip)))
+    other = settled(sim, sim.allocate(another(sim, 0, 51), BORDER, str(leases[2].ip)))
     assert other.ip == leases[2].ip
 
 
@@ -120,10 +127,10 @@ def a_claim_that_comes_late_takes_nothing(sim):
     refused_claim(sim, LATE)
     sim.tick(sim.machines[0])
     sim.settle()
-    theirs = settled(sim, sim.allocate(pods_of(sim, 1)[0], BEYOND))
     sim.arrive(0)
-    others = settled(sim, sim.allocate(pods_of(sim, 1)[1], BEYOND))
-    assert theirs.ip != others.ip
+    sim.allocate(pods_of(sim, 1)[0], BEYOND)
+    sim.settle_with_ticks()
+    assert len(sim.ledger.holdings) == 1
 
 
 @course
@@ -142,6 +149,24 @@ def a_block_is_given_back_whatever_dies(sim):
         assert [x.ip for x in sim.told] == sorted(x.ip for x in leases)
     for pod, lease in zip(pods_of(sim, 0), leases, strict=True):
         assert settled(sim, sim.allocate(pod, BORDER)).ip == lease.ip
+
+
+@course
+def nothing_is_granted_in_what_is_given_back(sim):
+    """A pod asks at each step of giving back; what it is told it has, it has."""
+    first, *_, last = pods_of(sim, 0)
+    for step in range(10):
+        settled(sim, sim.allocate(first, BORDER))
+        sim.background(sim.machines[0], lambda node: node.drain())
+        for _ in range(step):
+            if tasks := sim.runnable:
+                sim.go(tasks[0], FINE)
+        task = sim.allocate(last, BORDER)
+        while not task.over and task.can_go_on:
+            sim.go(task)
+        assert task.result is not None
+        sim.settle()
+        settled(sim, sim.release(last))
 
 
 @course

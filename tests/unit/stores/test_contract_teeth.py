@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import fnmatch
 import hashlib
@@ -23,11 +24,9 @@ from podnet.testing import StoreContract
 
 @pytest.fixture(autouse=True)
 def _first_failure_is_enough():
-    """The same runs each time, and no time spent on shrinking what is known to be broken."""
+    """No time is spent on shrinking what is known to be broken."""
     before = settings.get_current_profile_name()
-    settings.register_profile(
-        "teeth", settings.default, phases=[Phase.generate], derandomize=True, database=None
-    )
+    settings.register_profile("teeth", settings.default, phases=[Phase.generate], database=None)
     settings.load_profile("teeth")
     yield
     settings.load_profile(before)
@@ -333,11 +332,14 @@ class UnlockedFiles(Good):
                 os.unlink(self.path(key))
             return True
         body = json.dumps((new.to_document(), os.urandom(8).hex())).encode()
-        temporary = f"{self.path(key)}-{os.getpid()}"
+        self.write(self.path(key), body)
+        return True
+
+    def write(self, path, body):
+        temporary = f"{path}-{os.getpid()}"
         with open(temporary, "wb") as file:
             file.write(body)
-        os.rename(temporary, self.path(key))
-        return True
+        os.rename(temporary, path)
 
     def keys(self, prefix):
         names = (name.replace("%", "/") for name in os.listdir(self.folder) if "-" not in name)
@@ -351,6 +353,53 @@ class LockedFiles(UnlockedFiles):
         with open(self.folder + ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return super().swap(key, new, expected)
+
+
+class HalfWritten(LockedFiles):
+    """Writes where the old block is."""
+
+    def write(self, path, body):
+        with open(path, "wb", buffering=0) as file:
+            file.write(body[:20])
+            time.sleep(0.001)
+            file.write(body[20:])
+
+
+class WrittenLater(LockedFiles):
+    """Tells a swap done when it is in memory; every third time it goes to the disk."""
+
+    def __init__(self, other=None):
+        super().__init__(other)
+        self.kept = {}
+
+    def load(self, key):
+        return self.kept.get(key) or super().load(key)
+
+    def write(self, path, body):
+        document, version = json.loads(body)
+        key = os.path.basename(path).replace("%", "/")
+        self.kept[key] = Block.from_document(document), version
+        if self.kept[key][0].sequence % 3 == 0:
+            super().write(path, body)
+            self.kept.clear()
+
+
+class LeavesItsLock(UnlockedFiles):
+    """Locks by a folder, which the dead do not remove."""
+
+    def swap(self, key, new, expected):
+        lock = os.path.join(self.folder, "-lock")
+        for _ in range(1000):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(lock)
+                break
+            time.sleep(0.001)
+        else:
+            raise AssertionError("the lock is never free")
+        won = super().swap(key, new, expected)
+        time.sleep(0.001)
+        os.rmdir(lock)
+        return won
 
 
 class Rows(Good):
@@ -667,6 +716,9 @@ CAUGHT_BY = [
     (HandsOutDictionaries, "test_values_cannot_be_changed_from_outside"),
     (SeeksGhosts, "test_seeks_nothing_in_an_empty_store"),
     (SeeksRecent, "test_seeks_among_many_blocks"),
+    (HalfWritten, "test_killed_processes_leave_whole_blocks"),
+    (WrittenLater, "test_killed_processes_leave_whole_blocks"),
+    (LeavesItsLock, "test_killed_processes_leave_whole_blocks"),
     (FilesSeekAlone, "test_processes_seek_what_they_swapped"),
     (LostUpdate, "test_does_not_create_twice"),
     (LostUpdate, "test_replaces_the_version_that_was_loaded"),
@@ -745,10 +797,16 @@ def contract_of(store):
 
 @pytest.mark.parametrize(("store", "test"), CAUGHT_BY)
 def test_broken_store_is_caught(store, test):
-    with pytest.raises((AssertionError, AttributeError, pytest.fail.Exception)) as raised:
-        getattr(contract_of(store), test)()
-    if store is not ClosesOnce:
-        assert raised.type is not AttributeError
+    def contract_is_met():
+        # Of threads and processes that really run at once not every run has a race in it, and of
+        # generated values not every fifty have the one that counts.
+        for _ in range(8):
+            getattr(contract_of(store), test)()
+
+    # What a broken store raises by itself.
+    own = {ClosesOnce: AttributeError, HalfWritten: ValueError}.get(store, AssertionError)
+    with pytest.raises((AssertionError, pytest.fail.Exception, own)):
+        contract_is_met()
 
 
 @pytest.mark.parametrize("field", ["owner", "claim", "sequence", "node", "since", "pool"])
@@ -799,7 +857,11 @@ def test_the_store_they_break_is_sound(store, test):
     getattr(contract, test)()
 
 
-@pytest.mark.parametrize("test", [test for store, test in CAUGHT_BY if store is UnlockedFiles])
+@pytest.mark.parametrize(
+    "test",
+    ["test_killed_processes_leave_whole_blocks"]
+    + [test for store, test in CAUGHT_BY if store is UnlockedFiles],
+)
 def test_the_files_they_break_are_sound(test):
     getattr(contract_of(LockedFiles), test)()
 
