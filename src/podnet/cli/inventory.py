@@ -148,11 +148,11 @@ def left_behind(settings: Settings, node: Node) -> Iterator[str]:
     Empty blocks and locks are furniture: a block keeps its grant counter so that no late release
     ever frees a newer lease, and a lock file that is removed while held locks nobody out.
     """
-    from podnet.engine.registry import open_store
+    from podnet.engine.migration_follow import follow
 
     for attached in node.status():
         yield f"record of container {attached.container_id}"
-    store = open_store(settings.store)
+    store = follow(settings.store)
     try:
         for key in store.keys(""):
             found = store.load(key)

@@ -147,7 +147,9 @@ class House:
                 (("store", "has to be durable, such as file:/var/lib/podnet/leases"),),
             )
         if url not in self._stores:
-            self._stores[url] = self._tiered(registry.open_store(url), url)
+            from podnet.engine.migration_follow import follow
+
+            self._stores[url] = self._tiered(follow(url), url)
             self._owned.callback(self._stores[url].close)
         return self._stores[url]
 

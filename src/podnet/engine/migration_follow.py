@@ -132,15 +132,23 @@ class Following:
             key: of the block.
             came: number of the store whose mark led there; None for none.
         """
-        entry = self._stores[at].load(key)
+        entry = _load(self._stores[at], key)
         if entry is None or entry[0].holder.startswith("!"):
             at, entry = self._locate(at, key, came)
             if entry is None or state_of(entry[0]) is not State.OPEN:
-                return None
+                return self._around(at, key)
             entry = migrate.shown(entry[0]), entry[1]
         if key.startswith(migrate.HIDDEN):
             return None
         return entry[0], f"{at}:{entry[1]}"
+
+    def _around(self, at: int, key: str) -> Entry:
+        """Return what a shared format tells of addresses of a block that is not there."""
+        store = self._stores[at]
+        entry = store.load(key) if hasattr(store, "is_made") else None
+        if entry is None or not entry[0].leases:
+            return None
+        return evolve(entry[0], holder="", sequence=0), f"{at}:"
 
     def swap_at(
         self,
@@ -160,6 +168,8 @@ class Following:
         number, _, version = expected.partition(":")
         if not number.isdigit() or int(number) >= len(self._stores):
             return False
+        if not version:  # there was none, and something was told of its addresses nevertheless
+            return self.swap_at(at, key, new, None, came)
         store = self._stores[int(number)]
         return store.swap(key, None if new is None else migrate.kept(new), version)
 
@@ -171,7 +181,7 @@ class Following:
         """
         store = self._stores[at]
         store.swap(key, migrate.new(block), None)
-        entry = store.load(key)
+        entry = _load(store, key)
         before = None if entry is None else (at, entry[1])
         for _ in range(_ATTEMPTS):
             last, entry = self._locate(at, key, came)
@@ -216,13 +226,13 @@ class Following:
         is read of them one after the other then was so at once.
         """
         store = self._stores[at]
-        entry = before = store.load(key)
+        entry = before = _load(store, key)
         if state_at(entry) is State.OPEN:
             return at, entry
         mark, seen = load_mark(store, migrate.part_of(key))
         if seen is not None:
             # With the mark set, what is not open now never will be.
-            entry = store.load(key)
+            entry = _load(store, key)
         state = state_at(entry)
         if state is State.OPEN:
             return at, entry
@@ -332,6 +342,13 @@ class View:
     def swap(self, key: str, new: Block | None, expected: str | None) -> bool:
         """Swap; see ``Following.swap``."""
         return self._following.swap_at(0, key, new, expected, self._came)
+
+
+def _load(store: Store, key: str) -> Entry:
+    """Load what is there, and nothing of what a shared format tells of other blocks' leases."""
+    entry = store.load(key)
+    is_made = getattr(store, "is_made", None)
+    return None if entry is None or (is_made and not is_made(entry[1])) else entry
 
 
 def _sought(store: Store, prefix: str, owner: Owner) -> Iterable[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from podnet import disk
 from podnet.engine import registry
 from podnet.engine.leases import Ipam
+from podnet.engine.migration_follow import follow
 from podnet.engine.owning import Owning
 from podnet.errors import DeadlineError, InvalidConfigError, PodnetError
 
@@ -274,7 +275,7 @@ def open_owned(
     background: bool = True,
 ) -> OwnedIpam:
     """Open a shared store and the node's own one before it; see ``podnet.open_ipam``."""
-    shared = registry.open_store(url)
+    shared = follow(url)
     try:
         store = two_tiers(shared, url, folder, node=node, resident=True, clock=clock, manner=manner)
     except BaseException:

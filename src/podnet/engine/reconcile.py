@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 
+from podnet.model.lease import UNREADABLE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -107,6 +109,9 @@ def reconcile(
 
 def _judge(lease: Lease, witnesses: Iterable[Witness], *, now: float, grace: float) -> Finding:
     verdict, why = KEPT, "nobody here knows its owner"
+    if lease.claim == UNREADABLE:
+        why = f"what keeps it cannot be read: {lease.owner.container_id}"
+        return Finding(lease=lease, verdict=REPORTED, why=why)
     if lease.claim:
         return Finding(lease=lease, verdict=KEPT, why=f"{lease.claim} keeps it")
     if lease.since > now - grace:
@@ -120,7 +125,4 @@ def _judge(lease: Lease, witnesses: Iterable[Witness], *, now: float, grace: flo
             return Finding(lease=lease, verdict=KEPT, why=told.why)
         if verdict == KEPT:
             verdict, why = DEAD, told.why
-    if verdict == DEAD and lease.owner.container_id.startswith("("):
-        # A shared format's file that names nobody, as a crash leaves it: no owner can be asked.
-        return Finding(lease=lease, verdict=REPORTED, why=f"{lease.owner.container_id}: {why}")
     return Finding(lease=lease, verdict=verdict, why=why)

@@ -13,6 +13,9 @@ from podnet.model.fields import Fields
 if TYPE_CHECKING:
     import netaddr
 
+UNREADABLE = "unreadable file"
+"""The claim of a lease of which its store cannot tell whose it is: nobody sweeps it."""
+
 _OWNER_KEYS = ("container", "ifname", "namespace", "pod", "uid")
 _KEYS = ("ip", "length", "pool", *_OWNER_KEYS, "node", "network", "since", "sequence", "claim")
 # Any finite time; a bound is compared faster than finiteness is asked.

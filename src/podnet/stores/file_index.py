@@ -32,6 +32,8 @@ _LONGEST = 4 << 20
 # A search through a file's bytes takes a hundredth of taking it into the index: the first look-up
 # in a folder of a million leases would take seconds, so that each one takes in a few files.
 _AT_ONCE = 32
+# Files whose lines are remembered: one lease was added to the file that changed a moment ago.
+_RECENT = 16
 
 # The writer's order of keys is fixed (Lease.to_document); a quote inside of a text is escaped.
 _TEXT = rb'("(?:[^"\\]|\\.)*")'
@@ -91,6 +93,7 @@ class FolderIndex:
         self._lock = threading.Lock()
         self._owners = OwnerIndex()
         self._tokens: dict[str, array[int]] = {}
+        self._recent: dict[str, dict[bytes, tuple[int, ...]]] = {}
         self._head = b""
         self._at = 0
         self._open: set[str] = set()
@@ -139,6 +142,7 @@ class FolderIndex:
         self._owners.clear()
         self._tokens.clear()
         self._damaged.clear()
+        self._recent.clear()
         self._unread = {name for name in disk.names(self._folder) if name.endswith(self._ending)}
         return ()
 
@@ -170,7 +174,7 @@ class FolderIndex:
     def _look_at(self, name: str) -> None:
         data = disk.read_file(os.path.join(self._folder, name))
         (self._damaged.discard if data is None or _intact(data) else self._damaged.add)(name)
-        now = array("q", _tokens_in(data) if data else ())
+        now = self._tokens_in(name, data)
         before = self._tokens.get(name, array("q"))
         if now == before:
             return
@@ -186,6 +190,16 @@ class FolderIndex:
         else:
             self._tokens.pop(name, None)
 
+    def _tokens_in(self, name: str, data: bytes | None) -> array[int]:
+        earlier = self._recent.pop(name, {})
+        if data is None:
+            return array("q")
+        lines = {line: earlier.get(line) or _tokens_in(line) for line in data.split(b"\n")}
+        self._recent[name] = lines
+        if len(self._recent) > _RECENT:
+            del self._recent[next(iter(self._recent))]
+        return array("q", [token for tokens in lines.values() for token in tokens])
+
 
 def _intact(data: bytes) -> bool:
     line, _, body = data.partition(b"\n")
@@ -195,13 +209,13 @@ def _intact(data: bytes) -> bool:
         return False
 
 
-def _tokens_in(data: bytes) -> list[int]:
+def _tokens_in(line: bytes) -> tuple[int, ...]:
     tokens = []
-    for container, ifname, _, _, uid in _LEASE.findall(data):
+    for container, ifname, _, _, uid in _LEASE.findall(line):
         tokens.append(hash((container, ifname)))
         if uid != b'""':
             tokens.append(hash((uid, ifname, 1)))
-    return tokens
+    return tuple(tokens)
 
 
 def _tokens_of(owner: Owner) -> list[int]:

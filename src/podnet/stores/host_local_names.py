@@ -13,12 +13,10 @@ from attrs import frozen
 
 from podnet import disk
 from podnet.model.addresses import Address, parse_address
-from podnet.model.lease import Lease, Owner
+from podnet.model.lease import UNREADABLE, Lease, Owner
 from podnet.model.names import container_id_fault, ifname_fault, network_name_fault
 
 LOCK = "lock"
-UNREADABLE = "unreadable file"
-"""The claim of a lease whose file says nothing that can be understood: nobody sweeps it."""
 EMPTY_FILE = "(empty file)"
 """Container id of a lease whose file is empty, as a crash between open and write leaves it."""
 

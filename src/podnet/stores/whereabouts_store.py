@@ -107,6 +107,14 @@ class WhereaboutsStore:
         digest = blake2b(repr(sorted(overlay.items())).encode(), digest_size=6).hexdigest()
         return evolve(block, leases=leases, freed=freed), f"{tag or ''}~{digest}"
 
+    @staticmethod
+    def is_made(version: str) -> bool:
+        """Tell whether a version that ``load`` gave is of a block that is there.
+
+        Of one that is not, it may still be known that addresses of it are handed out elsewhere.
+        """
+        return not version.startswith("~")
+
     def _own_block(self, place: Place, pool: PoolObject) -> tuple[Block, str] | None:
         index = pool.base.value >> BLOCK_BITS
         tag = pool.tag(index)

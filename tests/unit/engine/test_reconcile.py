@@ -12,6 +12,7 @@ from podnet.engine.journal import Record
 from podnet.engine.leases import Ipam
 from podnet.engine.reconcile import Testimony, reconcile
 from podnet.engine.reconcile_node import NodeWitness
+from podnet.engine.registry import open_store
 from podnet.engine.settings import Settings
 from podnet.errors import KernelError
 from podnet.model.lease import Owner
@@ -115,11 +116,28 @@ def test_who_was_renewed_meanwhile_keeps_it():
     assert "new" in held(ipam)
 
 
-def test_files_that_name_nobody_are_reported():
-    ipam = Ipam(MemoryStore(), node="here", clock=lambda: 1.0)
-    ipam.allocate(POOL, Owner("(empty file)", "-"))
-    assert judged(ipam, DEAD) == [("(empty file)", "reported", "(empty file): it is gone")]
-    assert held(ipam) == ["(empty file)"]
+def test_what_a_crash_of_host_local_left_is_released(tmp_path):
+    folder = tmp_path / "lan"
+    folder.mkdir()
+    for name, content in [
+        ("10.0.0.5", b""),
+        ("10.0.0.6", b"\xff\xfe"),
+        ("10.0.0.7", b"c1\r\neth1"),
+    ]:
+        (folder / name).write_bytes(content)
+        os.utime(folder / name, (NOW - 1000, NOW - 1000))
+    with Ipam(open_store(f"host-local:{tmp_path}"), node="here") as ipam:
+        assert judged(ipam, None, unnamed=True) == [
+            ("(empty file)", "kept", "nobody here knows its owner"),
+            ("(no text)", "reported", "what keeps it cannot be read: (no text)"),
+            ("c1", "kept", "nobody here knows its owner"),
+        ]
+        assert judged(ipam, DEAD, unnamed=True) == [
+            ("(empty file)", "released", "it is gone"),
+            ("(no text)", "reported", "what keeps it cannot be read: (no text)"),
+            ("c1", "released", "it is gone"),
+        ]
+        assert [str(lease.ip) for lease in ipam.leases()] == ["10.0.0.6"]
 
 
 # What this node knows.

@@ -18,14 +18,13 @@ from podnet.engine.leases import Ipam
 from podnet.errors import InvalidConfigError, StoreError, TryAgainLaterError
 from podnet.model.addresses import Address, parse_address
 from podnet.model.block import BLOCK_BITS, Block, block_key
-from podnet.model.lease import Lease, Owner
+from podnet.model.lease import UNREADABLE, Lease, Owner
 from podnet.model.names import network_name_fault
 from podnet.model.pool import Pool
 from podnet.stores import host_local
 from podnet.stores.host_local import HostLocalStore
 from podnet.stores.host_local_names import (
     EMPTY_FILE,
-    UNREADABLE,
     address_of_file,
     cursor_name,
     domain_of_folder,
