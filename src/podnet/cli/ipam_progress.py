@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 # Seconds: below that the eye sees no difference, and a terminal at the far end of a line is slow.
 _FRAME = 0.1
+# What is over sooner needs no line, and a flicker tells nothing.
+_PATIENCE = 0.4
 
 
 class Progress:
@@ -28,15 +31,17 @@ class Progress:
         """
         self._what = what
         self._stream = stream or sys.stderr
-        self._watched = self._stream.isatty()
-        self._shown = 0.0
+        # A dumb terminal cannot take a line away.
+        self._watched = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._next = time.monotonic() + _PATIENCE
+        self._shown = False
 
     def step(self, done: int, total: int, note: str = "") -> None:
         """Tell how much is done of how much, and something about it."""
         now = time.monotonic()
-        if not self._watched or (now - self._shown < _FRAME and done < total):
+        if not self._watched or now < self._next:
             return
-        self._shown = now
+        self._next, self._shown = now + _FRAME, True
         share = f"({100 * done // total}%)" if total else ""
         parts = self._what, f"{done} of {total}", share, printable(note)
         line = encodable(" ".join(filter(None, parts)), self._stream.encoding)
@@ -46,7 +51,7 @@ class Progress:
         """Take the line away."""
         if self._shown:
             print("\r\x1b[K", end="", file=self._stream, flush=True)
-            self._shown = 0.0
+            self._shown = False
 
 
 @contextmanager

@@ -104,12 +104,19 @@ class _Counting:
     def _add(self, block: Block) -> None:
         tallies = self._tallies.get((block.domain, block.version), [])
         names = {tally.pool.name for tally in tallies}
-        for lease in block.leases.values():
-            if lease.pool not in names and not _is_of(lease, tallies):
+        # Those that name a pool first: others are of the pool in whose network they lie.
+        for lease in sorted(block.leases.values(), key=lambda lease: not lease.pool):
+            if lease.pool not in names and not _is_of(lease, [*tallies, *self._named(lease)]):
                 self._stranger(lease)
         for tally in (*tallies, *self._strangers.values()):
             if tally.pool.domain == block.domain and tally.touches(block):
                 tally.add(block)
+
+    def _named(self, lease: Lease) -> Iterator[Tally]:
+        """Return the pools of the lease's domain that no definition tells of."""
+        for (domain, pool, _), tally in self._strangers.items():
+            if pool and domain == lease.domain:
+                yield tally
 
     def _stranger(self, lease: Lease) -> None:
         network = lease.cidr.masked
