@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from podnet.engine.attached import AttachedNetwork as AttachedNetwork
     from podnet.engine.leases import Ipam as Ipam
     from podnet.engine.leases import open_ipam as open_ipam
+    from podnet.engine.migration import migrate as migrate
     from podnet.engine.node import Node as Node
+    from podnet.engine.usage import usage as usage
     from podnet.errors import PodnetError as PodnetError
     from podnet.model.attachment import Pod as Pod
     from podnet.model.lease import Lease as Lease
@@ -36,9 +38,11 @@ _DOORS = {
     "Pod": "podnet.model.attachment",
     "PodnetError": "podnet.errors",
     "Pool": "podnet.model.pool",
+    "migrate": "podnet.engine.migration",
     "open_ipam": "podnet.engine.leases",
     "parse_networks": "podnet.delegation.selection",
     "render_network_status": "podnet.delegation.status",
+    "usage": "podnet.engine.usage",
 }
 _ROOMS = ("errors", "testing")
 
