@@ -192,14 +192,20 @@ def remove(path: str, *, durable: bool = True) -> bool:
     return True
 
 
-def names(path: str) -> list[str]:
+def names(path: str, *, folders: bool = False) -> list[str]:
     """Return the names in a folder, sorted, without hidden ones; none if there is no folder.
+
+    Args:
+        path: the folder.
+        folders: the names of its sub-folders only.
 
     Raises:
         IOFailureError: it cannot be read.
     """
     try:
-        return sorted(name for name in os.listdir(path) if not name.startswith("."))
+        with os.scandir(path) as entries:
+            seen = [each.name for each in entries if not folders or each.is_dir()]
+        return sorted(name for name in seen if not name.startswith("."))
     except FileNotFoundError:
         return []
     except OSError as error:

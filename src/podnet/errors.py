@@ -185,6 +185,12 @@ class StoreError(PodnetError):
     fault = Fault.STORE
 
 
+class StoreBusyError(TryAgainLaterError, StoreError):
+    """Others held the store for too long, or it is about to start; nothing was changed (11)."""
+
+    fault = Fault.STORE
+
+
 class RecordError(PodnetError):
     """A journal record cannot be read; it is reported, never taken for success (code 107).
 

@@ -74,7 +74,8 @@ class Seeker(Protocol):
 
         A lease is the owner's if its interface name is, and its container id or, where the owner
         has one, its pod's UID. More keys than these may be returned, but none left out whose swap
-        was complete before the call.
+        was complete before the call. The one exception: a store that is told of changes instead
+        of asking may be late with swaps of other processes; by how much, it has to say.
 
         Raises:
             StoreError: the store is broken or unreachable.

@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:  # noqa: ARG001 - ever
     if find_spec("yaml") is None:
         raise DecodingError(
             "the demo's manifests are YAML, and PyYAML is not installed",
-            "pip install 'podnet[cli]'",
+            "install podnet with its extra 'cli'",
         )
     with tempfile.TemporaryDirectory(prefix="podnet-demo-") as root:
         return in_child(lambda: guarded(screen, lambda: _play(root, screen)))

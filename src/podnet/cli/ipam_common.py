@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from podnet.cli.options import add_state_options
+from podnet.cli.options import add_state_options, given_store
 from podnet.cli.output import UsageError
+from podnet.errors import StoreError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from podnet.cli.output import Screen
     from podnet.engine.house import House
     from podnet.engine.leases import Ipam
     from podnet.engine.migration_follow import Following
     from podnet.engine.settings import Settings
+    from podnet.errors import PodnetError
     from podnet.model.addresses import Span
     from podnet.model.lease import Lease
 
@@ -46,11 +48,12 @@ class Opened:
 
 
 @contextmanager
-def opened(args: argparse.Namespace) -> Iterator[Opened]:
+def opened(args: argparse.Namespace, *, make: bool = False) -> Iterator[Opened]:
     """Open what the options, the environment and the configuration file describe.
 
     Args:
         args: with the attributes of ``add_options``.
+        make: a store that ``--store`` names may be a new one.
 
     Raises:
         PodnetError: the settings are wrong, or the store cannot be opened.
@@ -60,6 +63,8 @@ def opened(args: argparse.Namespace) -> Iterator[Opened]:
     from podnet.engine.migration_follow import follow
 
     settings = load_settings(args)
+    if args.store and not make:
+        require_there(settings.store)
     store = follow(settings.store)
     try:
         with House(settings, store=store) as house:
@@ -69,15 +74,31 @@ def opened(args: argparse.Namespace) -> Iterator[Opened]:
         store.close()
 
 
+def require_there(url: str) -> None:
+    """Refuse to look for leases where there is no file or folder; opening it would make one.
+
+    Args:
+        url: of a store, as ``absolute_store`` returns it.
+
+    Raises:
+        StoreError: there is nothing at the URL's path.
+    """
+    scheme, _, path = url.partition(":")
+    if scheme == "sqlite" and path.startswith("//"):
+        path = path[2:].partition("/")[2]  # behind the host, which is empty or this one
+    if scheme in ("file", "sqlite", "host-local") and path and not os.path.lexists(path):
+        raise StoreError(f"store {url!r} does not exist: nothing is at {path}")
+
+
 def load_settings(args: argparse.Namespace) -> Settings:
     """Return the settings, with what the options say.
 
     Raises:
         PodnetError: they are wrong.
     """
-    from podnet.engine.settings import absolute_store, load
+    from podnet.engine.settings import load
 
-    given = {"state_dir": args.state_dir, "store": args.store and absolute_store(args.store)}
+    given = {"state_dir": args.state_dir, "store": given_store(args.store)}
     return load(os.environ, **{k: v for k, v in given.items() if v is not None})
 
 
@@ -165,12 +186,12 @@ def confirmed(question: str, args: argparse.Namespace, screen: Screen) -> bool:
     """Ask a person; ``--yes`` has answered.
 
     Raises:
-        UsageError: nobody is there to be asked.
+        UsageError: nobody can be asked.
     """
     if args.yes:
         return True
     if screen.json or not sys.stdin.isatty():
-        raise UsageError(f"{question}: nobody is there to be asked", "--yes says so")
+        raise UsageError(f"{question}: not a terminal", "confirm with --yes")
     print(f"{question}? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -178,6 +199,23 @@ def confirmed(question: str, args: argparse.Namespace, screen: Screen) -> bool:
 def add_yes_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--yes``."""
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+def counted(value: int, what: str) -> str:
+    """Return a count with what is counted: ``1 lease``, ``2 leases``."""
+    return f"{value} {what}" if value == 1 else f"{value} {what}s"
+
+
+def fault_documents(faults: Iterable[tuple[str, PodnetError]]) -> list[dict[str, str]]:
+    """Return what could not be read, as JSON objects."""
+    return [{"where": where, "what": str(error)} for where, error in faults]
+
+
+def complain(screen: Screen, faults: Iterable[tuple[str, PodnetError]]) -> None:
+    """Tell on standard error what could not be read."""
+    for where, error in faults:
+        what = str(error)
+        screen.complain(what if where in what else f"{where}: {what}")
 
 
 def number(value: int) -> str:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from podnet.cli.ipam_common import parse_addresses, parse_duration
 from podnet.cli.output import UsageError
 
 if TYPE_CHECKING:
-    import argparse
-
     from podnet.ipam.usage_filter import Filter
+
+
+class _Once(argparse.Action):
+    """Refuses to be given twice, under whatever name: the first would be dropped."""
+
+    def __call__(
+        self, _: object, namespace: argparse.Namespace, value: object, option: str | None = None
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, f"{option}: leases are narrowed by it already")
+        setattr(namespace, self.dest, value)
 
 
 def add_filter_options(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +39,10 @@ def add_filter_options(parser: argparse.ArgumentParser) -> None:
         ("--address", "ADDRESS|CIDR|FIRST-LAST", "on these addresses"),
         ("--older-than", "TIME", "granted longer ago: 90s, 5m, 2h, 3d"),
     ):
-        group.add_argument(option, metavar=meta, help=help_)
-    group.add_argument("--cidr", dest="address", metavar="CIDR", help="the same as --address")
+        group.add_argument(option, metavar=meta, help=help_, action=_Once)
+    group.add_argument(
+        "--cidr", dest="address", metavar="CIDR", help="the same as --address", action=_Once
+    )
 
 
 def filter_of(args: argparse.Namespace, now: float) -> Filter:

@@ -7,17 +7,31 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from podnet.cli.ipam_common import add_options, age, lease_document, opened, whose
+from podnet.cli.ipam_common import (
+    add_options,
+    age,
+    complain,
+    fault_documents,
+    lease_document,
+    opened,
+    whose,
+)
 from podnet.cli.ipam_filter import add_filter_options, filter_of
+from podnet.cli.ipam_known import require_known
 from podnet.cli.ipam_progress import progress
 from podnet.cli.letters import printable
 from podnet.cli.output import Table
+from podnet.errors import PodnetError
+from podnet.ipam.reserve import PREFIX
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
+    from podnet.cli.ipam_common import Opened
     from podnet.cli.output import Screen
+    from podnet.engine.usage_leases import Faults
+    from podnet.ipam.usage_filter import Filter
     from podnet.model.lease import Lease
 
 _EPILOG = """\
@@ -58,31 +72,71 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
     now = time.time()
     wanted = filter_of(args, now)
+    faults: Faults = []
     with opened(args) as here, progress("reading blocks") as shown:
-        found: Iterable[Lease] = search(here.store, wanted, shown.step)
+        found: Iterable[Lease] = search(here.store, wanted, shown.step, faults=faults)
         if args.sort != "address":
             found = sorted(found, key=_ORDERS[args.sort])  # type: ignore[arg-type]  # each orders itself
+        found = _some(iter(found), here, wanted, faults)
         if screen.json:
-            _print_json(found, screen)
-        else:
-            _print_rows(found, screen, now, shown.clear)
-    return 0
+            return _print_json(found, screen, faults)
+        _print_rows(found, screen, now, shown.clear)
+    complain(screen, faults)
+    return 1 if faults else 0
 
 
-def _print_json(found: Iterable[Lease], screen: Screen) -> None:
-    """Print one document, of which a reader need not see the end: each lease has its own line."""
+def _some(found: Iterator[Lease], here: Opened, wanted: Filter, faults: Faults) -> Iterator[Lease]:
+    """Pass leases on; where there are none, make sure that what was asked for is known.
+
+    Raises:
+        NetworkNotFoundError: it is not.
+    """
+    lease = None
+    for lease in found:
+        yield lease
+    if lease is None and not faults:
+        require_known(
+            here,
+            domain=wanted.domain,
+            pool=wanted.pool,
+            network=wanted.network,
+            node=wanted.node,
+        )
+
+
+def _print_json(found: Iterator[Lease], screen: Screen, faults: Faults) -> int:
+    """Print one document, of which a reader need not see the end: each lease has its own line.
+
+    An error after its beginning is told beside it, and it stays without an end: nobody is to take
+    it for all leases.
+
+    Raises:
+        PodnetError: nothing was printed, yet.
+    """
+    lease = next(found, None)
     screen.write('{\n  "leases": [')
     comma = ""
-    for lease in found:
+    while lease is not None:
         screen.write(f"{comma}\n    {json.dumps(lease_document(lease))}")
         comma = ","
-    screen.write("\n  ]\n}\n" if comma else "]\n}\n")
+        try:
+            lease = next(found, None)
+        except PodnetError as error:
+            screen.write("\n")
+            screen.complain(str(error))
+            return 1
+    screen.write("\n  ]" if comma else "]")
+    if faults:
+        screen.write(f',\n  "faults": {json.dumps(fault_documents(faults))}')
+    screen.write("\n}\n")
+    complain(screen, faults)
+    return 1 if faults else 0
 
 
 def _print_rows(
     found: Iterable[Lease], screen: Screen, now: float, clear: Callable[[], None]
 ) -> None:
-    rows = (_row(lease, now) for lease in found)
+    rows = (_row(run, now) for run in _folded(found))
     first = list(islice(rows, _MEASURED))
     clear()
     if not first:
@@ -103,10 +157,34 @@ def _lines(first: list[tuple[str, ...]], rest: Iterator[tuple[str, ...]]) -> Ite
             yield "  ".join(cells).rstrip() + "\n"
 
 
-def _row(lease: Lease, now: float) -> tuple[str, ...]:
+def _folded(found: Iterable[Lease]) -> Iterator[tuple[Lease, Lease]]:
+    """Yield leases as first and last of a run: addresses of one reservation are one row."""
+    run: tuple[Lease, Lease] | None = None
+    for lease in found:
+        if run is not None and _continues(run[1], lease):
+            run = run[0], lease
+            continue
+        if run is not None:
+            yield run
+        run = lease, lease
+    if run is not None:
+        yield run
+
+
+def _continues(last: Lease, lease: Lease) -> bool:
+    return (
+        lease.claim.startswith(PREFIX)
+        and lease.ip.value == last.ip.value + 1
+        and (lease.claim, lease.domain, lease.length, lease.since, lease.ip.version)
+        == (last.claim, last.domain, last.length, last.since, last.ip.version)
+    )
+
+
+def _row(run: tuple[Lease, Lease], now: float) -> tuple[str, ...]:
+    lease, last = run
     container = lease.owner.container_id
     cells = (
-        str(lease.cidr),
+        str(lease.cidr) if lease is last else f"{lease.ip}-{last.cidr}",
         lease.pool,
         whose(lease),
         container if len(container) <= 26 else f"{container[:12]}…",

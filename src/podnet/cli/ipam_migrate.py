@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
-from podnet.cli.ipam_common import lease_document, parse_duration, whose
+from podnet.cli.ipam_common import lease_document, parse_duration, require_there, whose
 from podnet.cli.ipam_progress import progress
-from podnet.cli.output import Table, add_output_option
+from podnet.cli.output import Table, UsageError, add_output_option
 from podnet.errors import InvalidConfigError, NetworkNotFoundError, PodnetError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ examples:
   podnet ipam migrate file:/var/lib/podnet/leases kubernetes: --all --dry-run
   podnet ipam migrate file:/var/lib/podnet/leases kubernetes: --all
   podnet ipam migrate sqlite:///old.db postgresql://db/podnet --domain storage
+  podnet ipam migrate sqlite:///old.db postgresql://db/podnet --domain storage --cancel
 """
 
 
@@ -47,6 +48,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--all", action="store_true", help="all domains of FROM")
     parser.add_argument("--dry-run", action="store_true", help="tell what would be moved")
     parser.add_argument(
+        "--cancel",
+        action="store_true",
+        help="end a move that was begun and has moved nothing: TO forgets it",
+    )
+    parser.add_argument(
         "--merge",
         action="store_true",
         help="TO has addresses of the domain in use: put those of FROM beside them",
@@ -63,10 +69,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> int:
     """Move domains, or tell what would be moved."""
     from podnet.engine import registry
-    from podnet.engine.migration import Migration
+    from podnet.engine.migration import Migration, require_durable
     from podnet.engine.settings import absolute_store
 
+    if args.cancel and (args.dry_run or args.merge):
+        raise UsageError("--cancel goes with neither --dry-run nor --merge")
     source_url, target_url = absolute_store(args.source), absolute_store(args.target)
+    for url in (source_url, target_url):
+        require_durable(url)
+    require_there(source_url)
     patience = parse_duration(args.wait)
     with ExitStack() as opened:
         source = opened.enter_context(closing(registry.open_store(source_url)))
@@ -75,6 +86,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         domains = _domains(args, source)
         if args.dry_run:
             return _look(migration, domains, screen)
+        if args.cancel:
+            return _cancel(migration, domains, screen)
         done: list[tuple[str, Moved | PodnetError]] = []
         for domain in domains:
             try:
@@ -114,6 +127,24 @@ def _move(args: argparse.Namespace, migration: Migration, domain: str, patience:
             shown.step(moved.done, moved.blocks, note)
 
         return migration.run(domain, merge=args.merge, patience=patience, progress=step)
+
+
+def _cancel(migration: Migration, domains: Sequence[str], screen: Screen) -> int:
+    bad = False
+    documents: list[dict[str, Any]] = []
+    for domain in domains:
+        try:
+            cancelled = migration.cancel(domain)
+        except InvalidConfigError as error:
+            bad = True
+            screen.say(f"{domain}: {error}", "bad")
+            documents.append({"domain": domain, "cancelled": False, "problem": str(error)})
+            continue
+        what = "TO has forgotten the move" if cancelled else "TO knows of no move from FROM"
+        screen.say(f"{domain}: {what}", "good" if cancelled else "note")
+        documents.append({"domain": domain, "cancelled": cancelled})
+    screen.document({"domains": documents})
+    return 1 if bad else 0
 
 
 def _told(done: Sequence[tuple[str, Moved | PodnetError]], screen: Screen) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from podnet.cli.ipam_common import (
@@ -10,11 +11,13 @@ from podnet.cli.ipam_common import (
     add_yes_option,
     age,
     confirmed,
+    counted,
     lease_document,
     opened,
     parse_duration,
     whose,
 )
+from podnet.cli.ipam_known import require_known
 from podnet.cli.output import Table, UsageError
 
 if TYPE_CHECKING:
@@ -27,9 +30,11 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 The leases of this node are compared with its journal and with the network namespaces that there
-are. A lease is released if its owner's namespace is gone, or if there is no record of it and no
-namespace of this node has the address. Never released are leases of other nodes, leases that a
-claim or an administrator keeps, and leases younger than the grace.
+are. A lease is released if its owner's namespace is gone. One of which there is no record, and
+whose address no namespace of this node has, is told only: a device in user space, such as one of
+DPDK, has an address that nobody sees. --without-record releases these as well.
+Never released are leases of other nodes, leases that a claim or an administrator keeps, and leases
+that their owners have for less than the grace.
 It has to be run as root: what cannot be looked at is taken for alive.
 
 examples:
@@ -50,6 +55,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grace", metavar="TIME", default="5m", help="leave leases alone that are younger (5m)"
     )
+    parser.add_argument(
+        "--without-record",
+        action="store_true",
+        help="release also what podnet has no record of and no namespace has the address of",
+    )
     parser.add_argument("--domain", metavar="NAME", help="only leases of that domain")
     parser.add_argument(
         "--dead-node",
@@ -64,25 +74,24 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     """Judge leases, and release those of the dead."""
     if args.dead_node is not None:
         return _bury(args, screen)
-    from podnet.engine.reconcile import reconcile
-    from podnet.engine.reconcile_node import NodeWitness
-
     now = time.time()
     with opened(args) as here:
         node = here.settings.node
-        findings = list(
-            reconcile(
-                here.ipam,
-                [NodeWitness(here.house)],
-                node=node,
-                now=now,
-                grace=parse_duration(args.grace),
-                domain=args.domain,
-                unnamed=here.settings.store.partition(":")[0] in _OWN,
-                dry_run=args.dry_run,
-            )
-        )
-    _say(args, screen, findings, now)
+        findings = _judged(args, here, now)
+        if not findings:
+            require_known(here, domain=args.domain)
+        dead = [each for each in findings if each.verdict == "dead"]
+        asked = bool(dead) and not args.dry_run and not args.yes
+        if asked:
+            _show(args, screen, findings, now)
+            if not confirmed(f"release {counted(len(dead), 'lease')}", args, screen):
+                screen.say("nothing was released", "note")
+                return 1
+        if not args.dry_run:
+            findings = [_released(here, each) if each in dead else each for each in findings]
+    if not asked:
+        _show(args, screen, findings, now)
+    _count(args, screen, findings)
     screen.document(
         {
             "node": node,
@@ -93,7 +102,27 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     return 0
 
 
-def _say(args: argparse.Namespace, screen: Screen, findings: Sequence[Finding], now: float) -> None:
+def _judged(args: argparse.Namespace, here: Opened, now: float) -> list[Finding]:
+    from podnet.engine.reconcile import reconcile
+    from podnet.engine.reconcile_node import NodeWitness
+
+    return list(
+        reconcile(
+            here.ipam,
+            [NodeWitness(here.house, without_record=args.without_record)],
+            node=here.settings.node,
+            now=now,
+            grace=parse_duration(args.grace),
+            domain=args.domain,
+            unnamed=here.settings.store.partition(":")[0] in _OWN,
+            dry_run=True,
+        )
+    )
+
+
+def _show(
+    args: argparse.Namespace, screen: Screen, findings: Sequence[Finding], now: float
+) -> None:
     shown = [each for each in findings if args.all or each.verdict != "kept"]
     if shown:
         rows = [
@@ -108,10 +137,17 @@ def _say(args: argparse.Namespace, screen: Screen, findings: Sequence[Finding], 
             for each in shown
         ]
         screen.table(Table(("address", "pool", "owner", "age", "verdict", "why"), rows))
+
+
+def _count(args: argparse.Namespace, screen: Screen, findings: Sequence[Finding]) -> None:
     counts = {name: sum(each.verdict == name for each in findings) for name in _SAYS}
     for name, says in _SAYS.items():
         if counts[name]:
             screen.say(f"{counts[name]} {says}", "bad" if name == "reported" else "note")
+    # Whoever was not seen is kept for want of rights, perhaps.
+    unseen = Counter(each.why for each in findings if not each.sure)
+    for why, count in unseen.items() if not args.all else ():
+        screen.say(f"{count} of them: {why}", "bad")
     if not findings:
         screen.say("this node has no leases", "note")
 
@@ -119,6 +155,7 @@ def _say(args: argparse.Namespace, screen: Screen, findings: Sequence[Finding], 
 _SAYS = {
     "released": "released",
     "dead": "would be released",
+    "unrecorded": "without a record: --without-record releases them, if no pod has them",
     "reported": "to be looked at: the address is blocked, and whose it is cannot be told",
     "kept": "kept",
 }
@@ -132,9 +169,18 @@ def _bury(args: argparse.Namespace, screen: Screen) -> int:
     """Release what a dead node had."""
     if args.domain is not None:
         raise UsageError("a dead node is dead in all domains: --domain does not go with it")
+    if not args.dead_node.strip():
+        raise UsageError("say which node is dead: --dead-node NAME")
     with opened(args) as here:
+        if args.dead_node == here.settings.node:
+            raise UsageError(
+                f"{args.dead_node} is this node: it lives",
+                "without --dead-node its leases are judged one by one",
+            )
         found = _of_node(here, args.dead_node)
-        screen.say(f"node {args.dead_node}: {len(found)} leases", "head")
+        if not found:
+            require_known(here, node=args.dead_node)
+        screen.say(f"node {args.dead_node}: {counted(len(found), 'lease')}", "head")
         leases: list[Any] = found
         blocks: tuple[str, ...] = ()
         if not args.dry_run:
@@ -148,7 +194,8 @@ def _bury(args: argparse.Namespace, screen: Screen) -> int:
     rows = [(str(each.ip), each.pool, whose(each), what) for each in leases]
     if rows:
         screen.table(Table(("address", "pool", "owner", "verdict"), rows))
-    screen.say(f"{len(leases)} {what}; {len(blocks)} blocks are free for all nodes", "note")
+    free = f"{counted(len(blocks), 'block')} {'is' if len(blocks) == 1 else 'are'}"
+    screen.say(f"{len(leases)} {what}; {free} free for all nodes", "note")
     screen.document(
         {
             "deadNode": args.dead_node,

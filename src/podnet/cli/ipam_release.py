@@ -14,6 +14,7 @@ from podnet.cli.ipam_common import (
     whose,
 )
 from podnet.cli.ipam_filter import add_filter_options, filter_of
+from podnet.cli.ipam_known import require_known
 from podnet.cli.output import Table, UsageError
 from podnet.errors import UnknownContainerError
 
@@ -57,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> int:
     """Find the leases, ask, and release."""
     with opened(args) as here:
-        found = _found(args, here)
+        found, missing = _found(args, here)
         owners = {lease.owner.container_id for lease in found}
         if len(owners) > 1 and not args.all and len(found) > len(args.addresses):
             shown = ", ".join(f"{lease.ip} of {whose(lease)}" for lease in found[:5])
@@ -70,6 +71,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
                 [(str(e.cidr), e.pool, whose(e), e.node) for e in found],
             )
         )
+        for text in missing:
+            screen.complain(f"no lease on {text} fits")
         if not confirmed(f"release {_count(found)}", args, screen):
             screen.say("nothing was released", "note")
             return 1
@@ -83,12 +86,14 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         {
             "released": [lease_document(lease) for lease in released],
             "changed": [lease_document(lease) for lease in stayed],
+            "missing": missing,
         }
     )
-    return 0
+    return 1 if missing else 0
 
 
-def _found(args: argparse.Namespace, here: Opened) -> list[Lease]:
+def _found(args: argparse.Namespace, here: Opened) -> tuple[list[Lease], list[str]]:
+    """Return the leases that are meant, and the given addresses that none of them is on."""
     from attrs import evolve
 
     from podnet.cli.ipam_common import parse_addresses
@@ -102,15 +107,27 @@ def _found(args: argparse.Namespace, here: Opened) -> list[Lease]:
     narrow = (wanted.addresses, wanted.container, wanted.pod, wanted.claim)
     if not spans and not any(narrow):
         raise UsageError("say which: an ADDRESS, --address, --container, --pod or --claim")
-    found = [lease for each in filters for lease in search(here.store, each)]
+    found = list(dict.fromkeys(lease for each in filters for lease in search(here.store, each)))
     if not found:
+        require_known(
+            here,
+            domain=wanted.domain,
+            pool=wanted.pool,
+            network=wanted.network,
+            node=wanted.node,
+        )
         raise UnknownContainerError("no lease fits")
     domains = sorted({lease.domain for lease in found})
     if len(domains) > 1 and not args.domain and not args.all:
         raise UsageError(
             f"leases of several domains fit: say --domain, one of {', '.join(domains)}"
         )
-    return found
+    missing = [
+        text
+        for text, span in zip(args.addresses, spans, strict=True)
+        if not any(lease.ip in span for lease in found)
+    ]
+    return found, missing
 
 
 def _refuse_live(here: Opened, found: Sequence[Lease]) -> None:
@@ -127,10 +144,10 @@ def _refuse_live(here: Opened, found: Sequence[Lease]) -> None:
                 reasons.append(f"{lease.ip} of {lease.owner}: {told.why}")
     if reasons:
         raise UsageError(
-            "addresses in use are released with --force only, and given to others at once",
+            "addresses in use need --force: others may get them at once",
             "; ".join(reasons),
         )
 
 
 def _count(found: Sequence[Lease]) -> str:
-    return f"{found[0].ip}" if len(found) == 1 else f"{len(found)} addresses"
+    return str(found[0].ip) if len(found) == 1 else f"{len(found)} addresses"

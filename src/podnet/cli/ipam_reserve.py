@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from podnet.cli.ipam_common import add_options, lease_document, opened, parse_addresses, whose
+from podnet.cli.ipam_known import names, shown
 from podnet.cli.output import UsageError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from podnet.cli.output import Screen
     from podnet.model.addresses import Span
     from podnet.model.lease import Lease
+    from podnet.model.pool import Pool
 
 _EPILOG = """\
 Reservations are kept in the store and honoured by all nodes at once. Addresses that somebody has
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     span = parse_addresses(args.addresses)
     if not args.remove and not (args.reason or "").strip():
         raise UsageError("say what the addresses are kept for: --reason TEXT")
-    with opened(args) as here:
+    with opened(args, make=not args.remove) as here:
         domain, length = _place(args, here, span)
         if args.remove:
             return _remove(args, here, domain, span, screen)
@@ -82,7 +84,7 @@ def _place(args: argparse.Namespace, here: Opened, span: Span) -> tuple[str, int
     """Return the domain that is meant, and the prefix length of its addresses there.
 
     Raises:
-        UsageError: several may be meant, or none is known.
+        UsageError: several may be meant, or none is known, or not the one that is named.
     """
     from podnet.engine.usage_pools import defined
     from podnet.model.addresses import BITS, Address
@@ -100,6 +102,7 @@ def _place(args: argparse.Namespace, here: Opened, span: Span) -> tuple[str, int
     if not fitting and args.domain is None:
         domains = _of_leases(here, span, args.pool)
     elif not fitting:
+        _require_domain(args.domain, here, pools)
         domains = [args.domain]
     if len(domains) == 1:
         length = max((pool.network.length for pool in fitting), default=BITS[span.version])
@@ -111,6 +114,22 @@ def _place(args: argparse.Namespace, here: Opened, span: Span) -> tuple[str, int
         else f"no pool with {span} is known here: say --domain",
         ", ".join(domains) or (f"known are {known}" if known else ""),
     )
+
+
+def _require_domain(domain: str, here: Opened, pools: Sequence[Pool]) -> None:
+    """Refuse a domain that nobody hands addresses out of, unless nothing is known at all, yet.
+
+    Raises:
+        UsageError: others are known.
+    """
+    from podnet.model.block import domain_prefix
+
+    if domain in {pool.domain for pool in pools}:
+        return
+    if next(iter(here.store.keys(domain_prefix(domain))), None) is not None:
+        return
+    if known := names(here)["domain"]:
+        raise UsageError(f"no domain is called {domain!r}", shown(known))
 
 
 def _of_leases(here: Opened, span: Span, pool: str | None) -> list[str]:

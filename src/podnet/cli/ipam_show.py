@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from podnet.cli import ipam_map
-from podnet.cli.ipam_common import add_options, number, opened
+from podnet.cli.ipam_common import add_options, complain, fault_documents, number, opened
 from podnet.cli.ipam_progress import progress
 from podnet.cli.output import Table
 from podnet.errors import IOFailureError, NetworkNotFoundError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from podnet.cli.ipam_common import Opened
     from podnet.cli.output import Screen
+    from podnet.engine.usage_leases import Faults
     from podnet.engine.usage_pools import Defined
     from podnet.ipam.usage import Usage
 
@@ -52,25 +53,31 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     """Show pools."""
     from podnet.engine.usage_pools import defined
 
+    damaged: Faults = []
     with opened(args) as here:
         known = defined(here.house)
         drawn = not (args.no_map or screen.json)
-        usages = _count(args, here, known, _CELLS if args.svg or drawn else 0)
+        usages = _count(args, here, known, _CELLS if args.svg or drawn else 0, damaged)
         moving = _moving(here)
+    _say(screen, usages, moving, maps=drawn and (bool(args.what) or len(usages) <= _FEW))
     if args.svg:
         _write_svg(args.svg, usages)
-    _say(screen, usages, known, moving, maps=drawn and (bool(args.what) or len(usages) <= _FEW))
+        screen.say(f"wrote {args.svg}", "good")
+    faults = (*known.faults, *damaged)
+    complain(screen, faults)
     screen.document(
         {
             "pools": [document(usage) for usage in usages],
             "moving": [{"domain": domain, "what": what} for domain, what in moving],
-            "faults": [{"where": where, "what": str(error)} for where, error in known.faults],
+            "faults": fault_documents(faults),
         }
     )
-    return 0
+    return 1 if damaged else 0
 
 
-def _count(args: argparse.Namespace, here: Opened, known: Defined, cells: int) -> tuple[Usage, ...]:
+def _count(
+    args: argparse.Namespace, here: Opened, known: Defined, cells: int, damaged: Faults
+) -> tuple[Usage, ...]:
     from attrs import evolve
 
     from podnet.engine.usage import usage
@@ -89,6 +96,7 @@ def _count(args: argparse.Namespace, here: Opened, known: Defined, cells: int) -
             cells=cells,
             only=only,
             progress=shown.step,
+            faults=damaged,
         )
     usages = [evolve(each, networks=names.get(id(each.pool), ())) for each in found]
     wanted = [each for each in usages if not args.what or _is(args.what, each.pool, each.networks)]
@@ -127,7 +135,6 @@ def _write_svg(path: str, usages: Sequence[Usage]) -> None:
 def _say(
     screen: Screen,
     usages: Sequence[Usage],
-    known: Defined,
     moving: Sequence[tuple[str, str]],
     *,
     maps: bool,
@@ -147,8 +154,6 @@ def _say(
             ipam_map.draw(usage, screen)
     for domain, what in moving:
         screen.say(f"domain {domain} {what}", "note")
-    for where, error in known.faults:
-        screen.say(f"{where}: {error}", "bad")
 
 
 _COLUMNS = ("pool", "domain", "network", "size", "used", "free", "resting", "kept", "closed")

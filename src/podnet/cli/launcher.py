@@ -11,20 +11,28 @@ from podnet.errors import IOFailureError
 MAIN = "podnet"
 """Name of the file; all other names are relative links to it."""
 
+BESIDE = ".podnet-plugin"
+"""Name of the in-process plugin, where ``MAIN`` is the shim that asks the agent."""
+
 _MARK = "podnet's CNI executable, written by `podnet plugin install`"
 
 # Linux reads 127 bytes of a #! line before 5.1 and 255 since (BINPRM_BUF_SIZE in
 # include/uapi/linux/binfmts.h); what is longer is cut off, and a space ends the path.
 _SHEBANG_LIMIT = 127
 
+# Of a file that a shim runs the kernel tells nothing but the path: the name comes in a variable.
 _BODY = f'''
 """{_MARK}."""
+import os
 import sys
 
+sys.argv[0] = os.environ.pop("PODNET_CALLED_AS", sys.argv[0])
 %sfrom podnet.cni.main import main
 
 sys.exit(main())
 '''
+
+_LARGEST = 8 << 20
 
 
 class Found(enum.Enum):
@@ -58,6 +66,22 @@ def render(python: str, search: str | None = None) -> str:
     return _shebang(python) + _BODY % path
 
 
+def shim(python: str) -> tuple[bytes, bool]:
+    """Return the executable that asks the agent, and whether it is a compiled one.
+
+    Args:
+        python: absolute path of the interpreter, for machines without a C compiler.
+    """
+    from podnet.agent import making
+
+    native = making.compiled()
+    if native is not None:
+        # Behind what the kernel loads of it.
+        return native + f"\n{_MARK}\n".encode(), True
+    shebang = _shebang(python, "-I -S")
+    return f"{shebang}\n# {_MARK}\n{making.interpreted()}".encode(errors="surrogateescape"), False
+
+
 def inspect(path: str) -> Found:
     """Tell whose the file is. Follows no link."""
     try:
@@ -66,12 +90,12 @@ def inspect(path: str) -> Found:
         if os.path.isdir(path):
             return Found.FOLDER
         with open(path, "rb") as file:
-            return Found.OURS if _MARK.encode() in file.read(4096) else Found.FOREIGN
+            return Found.OURS if _MARK.encode() in file.read(_LARGEST) else Found.FOREIGN
     except FileNotFoundError:
         return Found.ABSENT
 
 
-def place(folder: str, name: str, text: str | None) -> None:
+def place(folder: str, name: str, text: str | bytes | None) -> None:
     """Put the executable, or a link to it, under a name; a runtime never sees half a file.
 
     Args:
@@ -92,25 +116,27 @@ def place(folder: str, name: str, text: str | None) -> None:
         raise IOFailureError(f"cannot write {name} into {folder}", error.strerror or "") from error
 
 
-def _write(path: str, text: str | None) -> None:
+def _write(path: str, text: str | bytes | None) -> None:
     if text is None:
         os.symlink(MAIN, path)
         return
-    with open(path, "x", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
+    data = text.encode(errors="surrogateescape") if isinstance(text, str) else text
+    with open(path, "xb") as file:
+        file.write(data)
         os.fchmod(file.fileno(), 0o755)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _shebang(python: str) -> str:
-    line = f"#!{python} -I"
+def _shebang(python: str, options: str = "-I") -> str:
+    # An interpreter's line has one word of options at most; a shell takes several.
+    line = f"#!{python} {options.replace(' -', '')}"
     if len(os.fsencode(line)) < _SHEBANG_LIMIT and " " not in python:
         return line
     # Both languages read the next lines: a shell replaces itself by Python, for which they are a
     # string without effect.
     quoted = "".join(f"\\{c}" if c in '"\\$`' else c for c in python)
-    return f"#!/bin/sh\n'''exec' \"{quoted}\" -I \"$0\" \"$@\"\n' '''"
+    return f"#!/bin/sh\n'''exec' \"{quoted}\" {options} \"$0\" \"$@\"\n' '''"
 
 
 def _source_folder(python: str) -> str:

@@ -18,6 +18,7 @@ COMMANDS = {
     "detach": "take an attachment down",
     "check": "compare an attachment with the kernel and the store",
     "status": "list what is attached on this node",
+    "agent": "stay on this node and serve its CNI executables",
     "ipam": "look at addresses and look after them",
     "plugin": "install, remove or list the CNI executables",
 }

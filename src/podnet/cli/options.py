@@ -24,6 +24,23 @@ def add_state_options(parser: argparse.ArgumentParser) -> None:
     add_output_option(parser)
 
 
+def given_store(url: str | None) -> str | None:
+    """Return the URL of a store that was given as it means the same in every folder.
+
+    Raises:
+        UsageError: it is empty, or a path.
+    """
+    from podnet.engine.settings import absolute_store
+
+    if url is None:
+        return None
+    if not url:
+        raise UsageError("the URL of the store is empty")
+    if ":" not in url and (url[0] in "/.~" or os.path.lexists(url)):
+        raise UsageError(f"{url} is a path, and no URL of a store", f"did you mean file:{url}?")
+    return absolute_store(url)
+
+
 def add_target_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that name an existing attachment."""
     group = parser.add_mutually_exclusive_group(required=True)
@@ -63,7 +80,7 @@ def open_node(args: argparse.Namespace, networks: Sequence[str] | None = None) -
     from podnet.engine.node import Node
     from podnet.engine.settings import load
 
-    given = {"state_dir": args.state_dir, "store": args.store}
+    given = {"state_dir": args.state_dir, "store": given_store(args.store)}
     settings = load(os.environ, **{k: v for k, v in given.items() if v is not None})
     return Node(networks=networks, settings=settings)
 

@@ -309,7 +309,9 @@ def _judged(screen: Screen, work: Callable[[], int]) -> int:
         if error.name not in _EXTRAS:
             raise
         screen.error(
-            DecodingError(f"{_EXTRAS[error.name]} is not installed", "pip install 'podnet[cli]'")
+            DecodingError(
+                f"{_EXTRAS[error.name]} is not installed", "install podnet with its extra 'cli'"
+            )
         )
     except OSError as error:
         what = error.strerror or str(error)

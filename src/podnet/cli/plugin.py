@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from podnet.cli.launcher import MAIN, Found, inspect, place, render
+from podnet.cli.launcher import BESIDE, MAIN, Found, inspect, place, render, shim
 from podnet.cli.output import Table, UsageError, add_output_option
 from podnet.errors import IOFailureError
 
@@ -76,6 +76,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
             )
         if verb == "install":
             child.add_argument(
+                "--agent",
+                action="store_true",
+                help="have calls done by `podnet agent`, and in their own process without it",
+            )
+            child.add_argument(
                 "--force", action="store_true", help="replace files that are not podnet's"
             )
         add_output_option(child)
@@ -90,7 +95,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     if args.verb == "list":
         return _list(args.bin_dir, screen)
     if args.verb == "install":
-        return _install(args.bin_dir, names, screen, force=args.force)
+        return _install(args.bin_dir, names, screen, force=args.force, agent=args.agent)
     return _uninstall(args.bin_dir, names, screen)
 
 
@@ -115,7 +120,9 @@ def _known() -> tuple[str, ...]:
     return tuple(dict.fromkeys((MAIN, *PLUGINS)))
 
 
-def _install(bin_dir: str, names: Sequence[str], screen: Screen, *, force: bool) -> int:
+def _install(
+    bin_dir: str, names: Sequence[str], screen: Screen, *, force: bool, agent: bool
+) -> int:
     """Install ``podnet`` and links; nothing is touched if anything is refused."""
     wanted = tuple(dict.fromkeys((MAIN, *names)))
     found = {name: inspect(os.path.join(bin_dir, name)) for name in wanted}
@@ -128,14 +135,35 @@ def _install(bin_dir: str, names: Sequence[str], screen: Screen, *, force: bool)
             f"in {bin_dir}: {', '.join(foreign)} was not put there by podnet",
             "--force replaces it",
         )
-    place(bin_dir, MAIN, render(sys.executable))
+    kind = "in-process"
+    if agent:
+        executable, native = shim(sys.executable)
+        kind = "compiled" if native else "python"
+        # Before the shim, which looks for it.
+        place(bin_dir, BESIDE, render(sys.executable))
+        place(bin_dir, MAIN, executable)
+    else:
+        place(bin_dir, MAIN, render(sys.executable))
+        _remove_beside(bin_dir)
     for name in wanted[1:]:
         place(bin_dir, name, None)
     for name in wanted:
         note = ", replacing a file that was not podnet's" if name in foreign else ""
         screen.say(f"{os.path.join(bin_dir, name)}{note}", "good")
-    screen.document({"binDir": bin_dir, "installed": list(wanted), "replaced": foreign})
+    if kind == "python":
+        screen.say(
+            "there is no C compiler: calls start a Python interpreter to ask the agent", "note"
+        )
+    screen.document(
+        {"binDir": bin_dir, "installed": list(wanted), "replaced": foreign, "executable": kind}
+    )
     return 0
+
+
+def _remove_beside(bin_dir: str) -> None:
+    path = os.path.join(bin_dir, BESIDE)
+    if inspect(path) is Found.OURS:
+        os.unlink(path)
 
 
 def _uninstall(bin_dir: str, names: Sequence[str], screen: Screen) -> int:
@@ -154,6 +182,8 @@ def _uninstall(bin_dir: str, names: Sequence[str], screen: Screen) -> int:
     for name in gone:
         os.unlink(os.path.join(bin_dir, name))
         screen.say(f"removed {os.path.join(bin_dir, name)}", "good")
+    if MAIN in gone:
+        _remove_beside(bin_dir)
     if not gone:
         screen.say("nothing of podnet's is there", "note")
     screen.document({"binDir": bin_dir, "removed": gone})

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 CONNECT_MOST = 5.0
 """Seconds that a TCP and TLS connection may take."""
 
-_IDLE_MOST = 20.0
 _EXEC_INFO = (
     '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",'
     '"spec":{"interactive":false}}'

@@ -62,9 +62,17 @@ class UnreachableError(TryAgainLaterError, StoreError):
 
 
 class UnknownOutcomeError(TryAgainLaterError, StoreError):
-    """A write was sent and its reply was lost: whether it took effect is not known (11)."""
+    """A write was sent and its reply was lost: whether it took effect is not known (11).
+
+    Attributes:
+        again_after: seconds to wait before it is repeated, if the answer asked for some.
+    """
 
     fault = Fault.STORE
+
+    def __init__(self, msg: str, details: str = "", *, again_after: float = 0.0) -> None:
+        super().__init__(msg, details)
+        self.again_after = again_after
 
 
 _BY_REASON: dict[str, type[RefusedError]] = {

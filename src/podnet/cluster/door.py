@@ -15,6 +15,7 @@ from attrs import frozen
 from podnet.cluster.access import Access
 from podnet.cluster.answers import ExpiredError, MissingError
 from podnet.cluster.line import Change, Line
+from podnet.cluster.pauses import Pauses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,10 +50,12 @@ class Listing:
 class Cluster:
     """A connection to one API server; threads may share it, and forked processes inherit it.
 
-    Every method takes at most ``timeout`` seconds, waits for ``Retry-After`` included. Errors that
-    all of them raise: ``UnreachableError`` (nothing was done; code 11), ``DeniedError``,
-    ``RefusedError``, and ``InvalidConfigError`` for credentials that cannot be used and resources
-    that the cluster does not know. Writes raise ``UnknownOutcomeError`` besides.
+    Every method takes at most ``timeout`` seconds, all pages of a list and waits for
+    ``Retry-After`` included; only a slow name server, or an answer that comes in small pieces, may
+    make it longer. ``watch`` has limits of its own. Errors that all of them raise:
+    ``UnreachableError`` (nothing was done; code 11), ``DeniedError``, ``RefusedError``, and
+    ``InvalidConfigError`` for credentials that cannot be used and resources that the cluster does
+    not know. Writes raise ``UnknownOutcomeError`` besides.
     """
 
     def __init__(self, kubeconfig: str = "", context: str = "", *, timeout: float = 10.0) -> None:
@@ -127,13 +130,9 @@ class Cluster:
         """
         accept = _META.format("PartialObjectMetadataList") if meta_only else ""
         query = _given(labelSelector=labels, fieldSelector=fields, limit=str(page))
-        ends = time.monotonic() + self._timeout
-        while True:
-            try:
-                return self._pages(resource.path(namespace), query, accept)
-            except ExpiredError:
-                if time.monotonic() > ends:
-                    raise
+        pages = self._pages(resource.path(namespace), query, accept)
+        items = [one for page in pages for one in page.get("items") or ()]
+        return Listing(items, str(pages[-1]["metadata"].get("resourceVersion", "")))
 
     def version(self, resource: Resource, name: str, namespace: str = "") -> str | None:
         """Return an object's resourceVersion as it is now (a quorum read), or None: a few bytes."""
@@ -151,13 +150,14 @@ class Cluster:
         """
         accept = _META.format("Table")
         query = _given(labelSelector=labels, limit=str(_PAGE), includeObject="None")
-        ends = time.monotonic() + self._timeout
-        while True:
-            try:
-                return self._rows(resource.path(namespace), query, accept)
-            except ExpiredError:
-                if time.monotonic() > ends:
-                    raise
+        pages = self._pages(resource.path(namespace), query, accept)
+        # Later pages have no column definitions.
+        heads = [column["name"] for column in pages[0].get("columnDefinitions") or ()]
+        return [
+            dict(zip(heads, row["cells"], strict=False))
+            for page in pages
+            for row in page.get("rows") or ()
+        ]
 
     def create(
         self,
@@ -328,31 +328,22 @@ class Cluster:
         """Close all connections; may be called again. What runs in other threads fails."""
         self._line.close()
 
-    def _pages(self, path: str, query: Mapping[str, str], accept: str) -> Listing:
-        items: list[Object] = []
+    def _pages(self, path: str, query: Mapping[str, str], accept: str) -> list[Object]:
+        pauses = Pauses(time.monotonic() + self._timeout)
+        pages: list[Object] = []
         more: dict[str, str] = {}
         while True:
-            found = self._line.call("GET", path, {**query, **more}, accept)
-            items += found.get("items") or ()
-            meta = found["metadata"]
-            if not meta.get("continue"):
-                return Listing(items, str(meta.get("resourceVersion", "")))
-            more = {"continue": meta["continue"]}
-
-    def _rows(self, path: str, query: Mapping[str, str], accept: str) -> list[Object]:
-        rows: list[Object] = []
-        heads: list[str] = []
-        more: dict[str, str] = {}
-        while True:
-            found = self._line.call("GET", path, {**query, **more}, accept)
-            # Later pages have no column definitions.
-            heads = heads or [column["name"] for column in found.get("columnDefinitions") or ()]
-            rows += (
-                dict(zip(heads, row["cells"], strict=False)) for row in found.get("rows") or ()
-            )
-            if not found["metadata"].get("continue"):
-                return rows
-            more = {"continue": found["metadata"]["continue"]}
+            try:
+                page = self._line.call("GET", path, {**query, **more}, accept, ends=pauses.ends)
+            except ExpiredError:
+                if not pauses.again():
+                    raise
+                pages, more = [], {}
+                continue
+            pages.append(page)
+            if not page["metadata"].get("continue"):
+                return pages
+            more = {"continue": page["metadata"]["continue"]}
 
 
 def _given(**values: str) -> dict[str, str]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
-import socket
-import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -22,15 +19,14 @@ from podnet.cluster.answers import (
     is_status,
     refusal,
 )
-from podnet.errors import StoreError
+from podnet.cluster.pauses import Pauses
+from podnet.cluster.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from podnet.cluster.access import Access
 
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
@@ -54,14 +50,19 @@ class _Answer:
     content: bytes
 
 
-class _Process:
-    """The sessions of one process: a forked one must not talk on its parent's connections."""
+class _NotDoneError(Exception):
+    """There is no answer, and a repetition does no harm."""
 
-    def __init__(self, session: httpx2.Client) -> None:
-        self.pid = os.getpid()
-        self.session = session
-        self.retired: list[httpx2.Client] = []
-        self.watching: set[httpx2.Response] = set()
+
+class _TimeLeft:
+    """The time limits of a request as httpx asks for them, whenever a part of it begins."""
+
+    def __init__(self, ends: float) -> None:
+        self._ends = ends
+
+    def get(self, part: str, _: object = None) -> float:
+        left = max(0.001, self._ends - time.monotonic())
+        return min(left, CONNECT_MOST) if part == "connect" else left
 
 
 class Line:
@@ -79,10 +80,8 @@ class Line:
         """
         self._access = access
         self._timeout = timeout
-        self._lock = threading.Lock()
-        self._process = _Process(access.session())
-        self._inherited: list[_Process] = []
-        self._closed = False
+        self._sessions = Sessions(access.session())
+        self._inherited: list[Sessions] = []
 
     def call(
         self,
@@ -93,6 +92,7 @@ class Line:
         *,
         body: object = None,
         media: str = "application/json",
+        ends: float | None = None,
     ) -> Any:
         """Send a request until there is an answer to it; return the answer's JSON.
 
@@ -103,6 +103,7 @@ class Line:
             accept: media types; empty for plain JSON.
             body: JSON values to send, or None.
             media: type of the body.
+            ends: when the time is up, by ``time.monotonic``, if not after the usual timeout.
 
         Raises:
             RefusedError: one of its kinds, for what the API server refused.
@@ -116,45 +117,54 @@ class Line:
         if body is not None:
             content = msgspec.json.encode(body)
             headers["Content-Type"] = media
-        ends = time.monotonic() + self._timeout
-        pause, renewed, why = _FIRST_PAUSE, False, "no answer"
-        while (left := ends - time.monotonic()) > 0:
-            session = self._session()
-            wait = pause * (0.5 + random.random() / 2)  # noqa: S311 - spreads retries
-            try:
-                request = session.build_request(
-                    method,
-                    path,
-                    params=query,
-                    headers=headers,
-                    content=content,
-                    timeout=httpx2.Timeout(left, connect=min(left, CONNECT_MOST)),
-                )
-                answer = _received(session, request, ends)
-            except _NEVER_SENT as error:
-                why = _said(error)
-            except CREDENTIAL_ERRORS as error:
-                raise self._access.failed(error) from None
-            except (httpx2.TransportError, httpx2.DecodingError, RuntimeError) as error:
-                # RuntimeError: the session was closed by another thread.
-                if method != "GET":
-                    raise UnknownOutcomeError(f"no reply to {what}", _said(error)) from None
-                why = _said(error)
-            else:
-                document = _decode(answer.content)
-                if answer.code < 300 and document is not None:
-                    return document
-                if answer.code == 401 and not renewed:
-                    renewed = True
-                    self._maybe_renew(session, 401)
-                    continue
-                wait = max(wait, _again_after(method, what, answer, document))
-                why = f"HTTP status {answer.code}"
-                if ends - time.monotonic() < wait:
-                    break
-            time.sleep(max(0.0, min(wait, ends - time.monotonic())))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        sent = {"params": query, "headers": headers, "content": content}
+        pauses = Pauses(time.monotonic() + self._timeout if ends is None else ends)
+        renewed, why = False, "no answer"
+        while pauses.left > 0:
+            after = 0.0
+            sessions = self._own
+            with sessions.using() as session:
+                try:
+                    answer = self._sent(session, method, path, sent, pauses.ends)
+                except _NotDoneError as error:
+                    why = str(error)
+                else:
+                    document = _decode(answer.content)
+                    if answer.code < 300 and document is not None:
+                        return document
+                    if answer.code == 401 and not renewed:
+                        renewed = True
+                        sessions.renew(session, self._access.session)
+                        continue
+                    after = _again_after(method, what, answer, document)
+                    why = f"HTTP status {answer.code}"
+            if not pauses.again(after):
+                break
         raise UnreachableError(f"cannot {what} within {self._timeout:g} s", why)
+
+    def _sent(
+        self, session: httpx2.Client, method: str, path: str, sent: dict[str, Any], ends: float
+    ) -> _Answer:
+        """Send a request once; return the answer.
+
+        Raises:
+            _NotDoneError: there is none, and the request may be repeated.
+            UnknownOutcomeError: there is none to a write.
+            InvalidConfigError: the credentials cannot be used.
+        """
+        extensions = {"timeout": _TimeLeft(ends)}
+        try:
+            request = session.build_request(method, path, **sent, extensions=extensions)
+            return _received(session, request, ends)
+        except _NEVER_SENT as error:
+            raise _NotDoneError(_said(error)) from None
+        except CREDENTIAL_ERRORS as error:
+            raise self._access.failed(error) from None
+        except (httpx2.TransportError, httpx2.DecodingError, RuntimeError) as error:
+            # RuntimeError: the session was closed by another thread.
+            if method != "GET":
+                raise UnknownOutcomeError(f"no reply to {method} {path}", _said(error)) from None
+            raise _NotDoneError(_said(error)) from None
 
     def stream(
         self, what: str, path: str, query: Mapping[str, str], accept: str, silence: float
@@ -173,71 +183,46 @@ class Line:
             UnreachableError: the connection was lost, or never came about.
             InvalidConfigError: the credentials cannot be used, or there is no such resource.
         """
-        session = self._session()
-        request = session.build_request(
-            "GET",
-            path,
-            params=query,
-            headers={"Accept": accept} if accept else {},
-            timeout=httpx2.Timeout(silence, connect=CONNECT_MOST),
-        )
-        try:
-            answer = session.send(request, stream=True)
-            if answer.status_code != 200:
-                answer.read()
-                self._maybe_renew(session, answer.status_code)
-                raise refusal(what, answer.status_code, _decode(answer.content))
-        except (httpx2.TransportError, httpx2.DecodingError, RuntimeError) as error:
-            # RuntimeError: the session was closed by another thread.
-            raise UnreachableError(f"cannot {what}", _said(error)) from None
-        except CREDENTIAL_ERRORS as error:
-            raise self._access.failed(error) from None
-        self._process.watching.add(answer)
-        return self._changes(what, answer)
-
-    def _changes(self, what: str, answer: httpx2.Response) -> Iterator[Change]:
-        try:
-            for line in answer.iter_lines():
-                if line:
-                    yield _change(what, line)
-        except (httpx2.TransportError, httpx2.StreamError, httpx2.DecodingError) as error:
-            raise UnreachableError(f"cannot {what}", _said(error)) from None
-        finally:
-            self._process.watching.discard(answer)
-            answer.close()
+        with ExitStack() as stack:
+            sessions = self._own
+            session = stack.enter_context(sessions.using())
+            request = session.build_request(
+                "GET",
+                path,
+                params=query,
+                headers={"Accept": accept} if accept else {},
+                timeout=httpx2.Timeout(silence, connect=CONNECT_MOST),
+            )
+            try:
+                answer = session.send(request, stream=True)
+                stack.callback(answer.close)
+                if answer.status_code != 200:
+                    answer.read()
+                    if answer.status_code == 401:
+                        sessions.renew(session, self._access.session)
+                    raise refusal(what, answer.status_code, _decode(answer.content))
+            except (httpx2.TransportError, httpx2.DecodingError, RuntimeError) as error:
+                # RuntimeError: the session was closed by another thread.
+                raise UnreachableError(f"cannot {what}", _said(error)) from None
+            except CREDENTIAL_ERRORS as error:
+                raise self._access.failed(error) from None
+            sessions.watching.add(answer)
+            stack.callback(sessions.watching.discard, answer)
+            return _changes(what, answer, stack.pop_all())
 
     def close(self) -> None:
         """Close all connections; may be called again. What runs in other threads fails."""
-        if self._process.pid != os.getpid():
-            return
-        with self._lock:
-            self._closed = True
-            for answer in tuple(self._process.watching):
-                _shut(answer)
-            for session in (self._process.session, *self._process.retired):
-                session.close()
-            self._process.retired.clear()
+        if self._sessions.pid == os.getpid():
+            self._sessions.close()
 
-    def _session(self) -> httpx2.Client:
-        if self._process.pid != os.getpid():
-            # Forked. A thread of the parent may have held the lock, so there is a new one. The
-            # parent's connections are kept and left alone, not closed: they are in use there.
-            self._lock = threading.Lock()
-            self._inherited.append(self._process)
-            self._process = _Process(self._access.session())
-        if self._closed:
-            raise StoreError(f"the connection to {self._access.server} is closed")
-        return self._process.session
-
-    def _maybe_renew(self, session: httpx2.Client, code: int) -> None:
-        """After 401, read the credentials anew, once for all threads that failed with them."""
-        if code != 401:
-            return
-        with self._lock:
-            if self._process.session is session and not self._closed:
-                # Other threads may be in the middle of a request on it.
-                self._process.retired.append(session)
-                self._process.session = self._access.session()
+    @property
+    def _own(self) -> Sessions:
+        if self._sessions.pid != os.getpid() and not self._sessions.closed:
+            # Forked. The parent's connections are kept and left alone, not closed: they are in
+            # use there.
+            self._inherited.append(self._sessions)
+            self._sessions = Sessions(self._access.session())
+        return self._sessions
 
 
 def _received(session: httpx2.Client, request: httpx2.Request, ends: float) -> _Answer:
@@ -254,36 +239,40 @@ def _received(session: httpx2.Client, request: httpx2.Request, ends: float) -> _
     return _Answer(answer.status_code, answer.headers, b"".join(parts))
 
 
-def _shut(answer: httpx2.Response) -> None:
-    """Wake the thread that reads an endless answer."""
-    stream = answer.extensions.get("network_stream")
-    connection = stream.get_extra_info("socket") if stream is not None else None
-    if connection is not None:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-
-
 def _again_after(method: str, what: str, answer: _Answer, document: object) -> float:
     """Return the seconds to wait before a retry of what was not carried out.
 
     Raises:
         PodnetError: a retry cannot help, or is not safe.
     """
-    code = answer.code
-    from_server = is_status(document)
-    if code == 429 or (code == 503 and (from_server or method == "GET")):
-        try:
-            return max(0.0, float(answer.headers.get("Retry-After", "0")))
-        except ValueError:  # a date, which the API server never sends
-            return 0.0
+    code, wait = answer.code, _retry_after(answer)
+    if code == 429 or (code == 503 and (is_status(document) or method == "GET")):
+        return wait
     error = refusal(what, code, document)
     if type(error) is RefusedError and (code >= 500 or code < 300):
         if method == "GET":
-            return 0.0
-        # Cut short, or a proxy's 502 or 504, or the API server's own "may still be
+            return wait
+        # Cut short, or a proxy's 502, 503 or 504, or the API server's own "may still be
         # processing the request".
-        raise UnknownOutcomeError(f"no reply to {what}", str(error)) from None
+        raise UnknownOutcomeError(f"no reply to {what}", str(error), again_after=wait) from None
     raise error
+
+
+def _retry_after(answer: _Answer) -> float:
+    try:
+        return max(0.0, float(answer.headers.get("Retry-After", "0")))
+    except ValueError:  # a date, which the API server never sends
+        return 0.0
+
+
+def _changes(what: str, answer: httpx2.Response, ended: ExitStack) -> Iterator[Change]:
+    with ended:
+        try:
+            for line in answer.iter_lines():
+                if line:
+                    yield _change(what, line)
+        except (httpx2.TransportError, httpx2.StreamError, httpx2.DecodingError) as error:
+            raise UnreachableError(f"cannot {what}", _said(error)) from None
 
 
 def _change(what: str, line: str) -> Change:

@@ -56,10 +56,14 @@ def serve(name: str, call: Call) -> Result | None:
     from podnet.engine.verbs import perform
 
     loaded = settings.load(os.environ)
-    own = name if name in PLUGINS and name not in ("podnet", "multus") else call.plugin
     timed = evolve(call, timeout=loaded.timeout)
     with House(loaded) as house:
-        return perform(house, timed, name=own)
+        return perform(house, timed, name=plugin_name(name, call))
+
+
+def plugin_name(name: str, call: Call) -> str:
+    """Return which built-in plugin a call is for; ``name`` is what the executable was called by."""
+    return name if name in PLUGINS and name not in ("podnet", "multus") else call.plugin
 
 
 def is_own_netns(path: str) -> bool:

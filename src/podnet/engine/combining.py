@@ -18,7 +18,6 @@ class _Waiter(Generic[R]):
     request: R
     # Looked up late: the simulation of several nodes puts locks of its own there.
     gate: threading.Lock = field(factory=lambda: threading.Lock())  # noqa: PLW0108 - see above
-    served: bool = False
 
 
 class Combiner(Generic[R]):
@@ -26,6 +25,10 @@ class Combiner(Generic[R]):
 
     A lone request is served at once. No thread is started, and none serves more than the batch its
     own request is in: whoever waits longest serves the next.
+
+    A signal may raise an exception between any two steps here. Who leads, whom it serves and who
+    waits is therefore told by attributes that change together, in one statement under the lock,
+    and a gate says no more than that it is time to look at them.
     """
 
     def __init__(self, serve: Callable[[list[R]], None]) -> None:
@@ -36,50 +39,69 @@ class Combiner(Generic[R]):
         """
         self._serve = serve
         self._lock = threading.Lock()
-        self._busy = False
+        self._leader: _Waiter[R] | None = None
+        self._batch: list[_Waiter[R]] = []
         self._waiting: list[_Waiter[R]] = []
 
     def run(self, request: R) -> None:
         """Have the request served, and return when it is."""
-        with self._lock:
-            alone = not self._busy
-            self._busy = True
-            waiter = _Waiter(request)
-            if not alone:
-                waiter.gate.acquire()
-                self._waiting.append(waiter)
-        if not alone:
-            self._wait(waiter)
-        if not waiter.served:
-            self._lead(waiter)
-
-    def _wait(self, waiter: _Waiter[R]) -> None:
+        waiter = _Waiter(request)
         try:
-            waiter.gate.acquire()
-        except BaseException:
             with self._lock:
-                if waiter in self._waiting:
-                    self._waiting.remove(waiter)
-                    raise
-            # It is being served, or it is its turn to serve: nobody else would.
-            waiter.gate.acquire()
-            if not waiter.served:
+                if self._leader is None:
+                    self._leader = waiter
+                else:
+                    waiter.gate.acquire()
+                    self._waiting.append(waiter)
+            if self._leader is not waiter:
+                waiter.gate.acquire()
+            if self._leader is waiter:
                 self._lead(waiter)
+        except BaseException:
+            self._leave(waiter)
             raise
 
     def _lead(self, waiter: _Waiter[R]) -> None:
         with self._lock:
-            batch = [waiter, *self._waiting]
-            self._waiting = []
+            self._batch, self._waiting = [waiter, *self._waiting], []
+        self._serve([each.request for each in self._batch])
+        self._hand_over(waiter)
+
+    def _hand_over(self, waiter: _Waiter[R]) -> None:
+        """Let those who were served go on, and whoever waits longest lead."""
+        released: list[_Waiter[R]] = []
         try:
-            self._serve([each.request for each in batch])
-        finally:
             with self._lock:
-                successor = self._waiting.pop(0) if self._waiting else None
-                self._busy = successor is not None
-            for each in batch:
-                each.served = True
-                if each is not waiter:
-                    each.gate.release()
-            if successor is not None:
-                successor.gate.release()
+                if self._leader is waiter:
+                    served = [each for each in self._batch if each is not waiter]
+                    successor = self._waiting[0] if self._waiting else None
+                    if successor is not None:
+                        served.append(successor)
+                    released, self._leader, self._batch, self._waiting = (
+                        served,
+                        successor,
+                        [],
+                        self._waiting[1:],
+                    )
+            _open(released)
+        except BaseException:
+            _open(released)
+            raise
+
+    def _leave(self, waiter: _Waiter[R]) -> None:
+        """Go, wherever it was interrupted, so that nobody waits for this thread."""
+        with self._lock:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            leads = waiter is self._leader
+            served = waiter in self._batch
+        if leads:
+            self._hand_over(waiter)
+        elif served:  # and its gate is closed still; then it is known what came of it
+            waiter.gate.acquire()
+
+
+def _open(waiters: list[_Waiter[R]]) -> None:
+    for each in waiters:
+        if each.gate.locked():  # else it was opened before an interruption
+            each.gate.release()

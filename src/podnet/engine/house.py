@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
 from contextvars import ContextVar
@@ -20,8 +21,9 @@ from podnet.engine.journal import Journal
 from podnet.errors import InvalidConfigError, PodnetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from podnet.engine.leases import Ipam
     from podnet.engine.settings import Settings
     from podnet.model.attachment import Call
     from podnet.ports import ClaimSource, Executor, NetworkSource, Store
@@ -73,6 +75,8 @@ class House:
         self._resident = resident
         self._given_store = store
         self._stores: dict[str, Store] = {}
+        self._ipams: dict[int, tuple[Store, Ipam]] = {}
+        self._lock = threading.Lock()
         self._is_real = kernel is None
         self._kernel = kernel
         self._owned = ExitStack()
@@ -81,6 +85,9 @@ class House:
         self._parent: ContextVar[tuple[str, ...]] = ContextVar("sandbox being served", default=())
         self._url: ContextVar[str] = ContextVar("store of the record being served", default="")
         self._in_sandbox: ContextVar[bool] = ContextVar("a sandbox is being served", default=False)
+        self._environ: ContextVar[Mapping[str, str]] = ContextVar(
+            "of the caller", default=os.environ
+        )
         self._held: ContextVar[str] = ContextVar("role of the call being served", default="")
 
     def __enter__(self) -> House:
@@ -103,6 +110,20 @@ class House:
     def parent(self) -> tuple[str, ...]:
         """Network, container id and interface name of the sandbox being served; empty if none."""
         return self._parent.get()
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The caller's environment: this process's, if it was called as a process."""
+        return self._environ.get()
+
+    @contextmanager
+    def called_with(self, environ: Mapping[str, str]) -> Iterator[None]:
+        """Serve somebody whose environment is another one than this process's."""
+        token = self._environ.set({**os.environ, **environ})
+        try:
+            yield
+        finally:
+            self._environ.reset(token)
 
     @contextmanager
     def within(self, *parent: str) -> Iterator[None]:
@@ -146,12 +167,28 @@ class House:
                 f"store {url!r} ends with the process, and interfaces do not",
                 (("store", "has to be durable, such as file:/var/lib/podnet/leases"),),
             )
-        if url not in self._stores:
-            from podnet.engine.migration_follow import follow
+        with self._lock:
+            if url not in self._stores:
+                from podnet.engine.migration_follow import follow
 
-            self._stores[url] = self._tiered(follow(url), url)
-            self._owned.callback(self._stores[url].close)
-        return self._stores[url]
+                self._stores[url] = self._tiered(follow(url), url)
+                self._owned.callback(self._stores[url].close)
+            return self._stores[url]
+
+    def ipam(self, store: Store) -> Ipam:
+        """Return what hands out addresses of an open store of this house; it closes nothing.
+
+        Calls that are served at once ride in one swap of the blocks they share.
+        """
+        with self._lock:
+            known = self._ipams.get(id(store))
+            if known is None:
+                from podnet.engine.leases import Ipam
+
+                node = self.settings.node
+                known = store, Ipam(store, clock=self.clock, node=node)
+                self._ipams[id(store)] = known
+            return known[1]
 
     def _tiered(self, store: Store, url: str) -> Store:
         """Put the store of blocks that this node holds before one, if it may hold any."""
@@ -187,9 +224,10 @@ class House:
     def kernel(self) -> Any:
         """The Linux kernel, as ``podnet.kernel`` shows it."""
         self._check_open()
-        if self._kernel is None:
-            self._kernel = registry.resolve(registry.KERNEL)()
-            self._owned.callback(self._kernel.close)
+        with self._lock:
+            if self._kernel is None:
+                self._kernel = registry.resolve(registry.KERNEL)()
+                self._owned.callback(self._kernel.close)
         return self._kernel
 
     @cached_property

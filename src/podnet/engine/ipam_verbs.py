@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import evolve
 
+from podnet.engine import registry
 from podnet.engine.leases import Ipam
 from podnet.errors import (
     CheckFailedError,
@@ -14,11 +15,12 @@ from podnet.errors import (
     InvalidEnvironmentError,
     NotAvailableError,
     StoreError,
+    TryAgainLaterError,
 )
 from podnet.ipam.claims import Keeping, keeping
 from podnet.ipam.conf import STATIC, read_want
 from podnet.ipam.reserve import without
-from podnet.ipam.want import describe
+from podnet.ipam.want import describe, told
 from podnet.model.addresses import parse_prefix, parse_span
 from podnet.model.cniargs import parse_cni_args
 from podnet.model.conf import network_config, salvage_config, valid_attachments
@@ -45,6 +47,9 @@ class HouseParts(Protocol):
 
     def store(self, url: str = "") -> Store:
         """Return the open store of that URL, or the one in use."""
+
+    def ipam(self, store: Store) -> Ipam:
+        """Return what hands out addresses of an open store; it is not closed here."""
 
     def clock(self) -> float:
         """Return seconds since the epoch."""
@@ -117,7 +122,7 @@ class IpamPlugin:
         try:
             want = self._want(config, call)
         except (InvalidConfigError, InvalidEnvironmentError):
-            ipam.release(owner, network=config.name)
+            self._release_anywhere(ipam, owner, config.name)
             return
         hints = _told(config)
         for domain in want.domains:
@@ -126,6 +131,10 @@ class IpamPlugin:
             # A hint only: unless it accounts for every pool, look everywhere.
             known = inside if len(inside) >= len(pools) else ()
             self._release(ipam, owner, pools, config.name, known)
+
+    def _release_anywhere(self, ipam: Ipam, owner: Owner, network: str) -> None:
+        """Release what an owner holds for a network, in whatever domain."""
+        ipam.release(owner, network=network)
 
     def _release(
         self, ipam: Ipam, owner: Owner, pools: list[Pool], network: str, hints: Iterable[Address]
@@ -153,15 +162,16 @@ class IpamPlugin:
             raise CheckFailedError(f"IPAM of network {config.name!r}", "; ".join(wrong))
 
     def _differences(
-        self, call: Call, config: NetworkConfig, want: IpamWant, told: Result
+        self, call: Call, config: NetworkConfig, want: IpamWant, result: Result
     ) -> Iterator[str]:
         owner, ipam = _keeping(call, config).owner, self._ipam(config)
-        addresses = {ip.address for ip in told.ips}
+        addresses = {ip.address for ip in result.ips}
         for pool in want.pools:
             lease = ipam.holds(owner, pool)
             if lease is None or lease.owner.key != owner.key:
                 yield f"{owner} holds no lease of pool {pool.name!r}"
-            elif str(lease.cidr) not in addresses:
+            # As it was told, with the configuration of that time or of now.
+            elif addresses.isdisjoint((str(lease.cidr), told(lease, (pool,)).address)):
                 yield f"{lease.cidr} is leased but not in prevResult"
         for ip in want.addresses:
             if ip.address not in addresses:
@@ -197,7 +207,7 @@ class IpamPlugin:
         try:
             ipam = self._ipam(config)
             full = [pools[0].name for pools in want.sets if not any(map(ipam.has_free, pools))]
-        except StoreError as error:
+        except (StoreError, TryAgainLaterError) as error:
             raise NotAvailableError("the IPAM store cannot be read", str(error)) from error
         if full:
             raise NotAvailableError("no free address in pool " + ", ".join(map(repr, full)))
@@ -205,7 +215,10 @@ class IpamPlugin:
     def _read(self, call: Call) -> tuple[NetworkConfig, IpamWant]:
         config = network_config(call.config)
         spans = map(parse_span, getattr(self._house.settings, "reserved", ()))
-        return config, without(self._want(config, call), tuple(spans))
+        want = self._want(config, call)
+        for name in {pool.picker for pool in want.pools if pool.picker}:
+            registry.open_picker(name)  # refuses one that nobody offers
+        return config, without(want, tuple(spans))
 
     def _want(self, config: NetworkConfig, call: Call) -> IpamWant:
         return read_want(self._name, config, _args(call))
@@ -214,9 +227,7 @@ class IpamPlugin:
         return self._house.store()
 
     def _ipam(self, config: NetworkConfig) -> Ipam:
-        # Not closed here: the store is the house's.
-        house = self._house
-        return Ipam(self._store(config), clock=house.clock, node=house.settings.node)
+        return self._house.ipam(self._store(config))
 
 
 def _args(call: Call) -> dict[str, str]:
@@ -248,9 +259,9 @@ def _told(config: NetworkConfig) -> tuple[Address, ...]:
     return tuple(parse_prefix(ip.address).address for ip in config.prev_result.ips)
 
 
-def _check_static(call: Call, want: IpamWant, told: Result) -> None:
+def _check_static(call: Call, want: IpamWant, result: Result) -> None:
     """Refuse another gateway on a configured address, as the reference does, and no more."""
-    gateways = {ip.address: ip.gateway for ip in told.ips}
+    gateways = {ip.address: ip.gateway for ip in result.ips}
     wrong = [
         f"static: Failed to match addr {ip.address} on interface {call.ifname}"
         for ip in want.addresses

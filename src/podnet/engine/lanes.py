@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Protocol
+from weakref import ref
 from zlib import crc32
 
 from attrs import frozen
@@ -103,7 +104,8 @@ class Lane:
         self.unseen: list[int] = []
         self.last: dict[str, Address] = {}
         self.contended = 0
-        self._full: dict[int, Listener] = {}
+        # By weak references: who keeps what he knows of full blocks is told, and nobody else.
+        self._full: dict[int, ref[Listener]] = {}
         self._listed: set[int] = set()
         self._keys: dict[int, str] = {}
 
@@ -117,17 +119,18 @@ class Lane:
         return key
 
     def serve(self, plan: Plan) -> None:
-        """Keep the plan's full blocks up to date from now on."""
-        self._full[id(plan.full)] = plan.full
-
-    def drop(self, plan: Plan) -> None:
-        """Forget a plan."""
-        self._full.pop(id(plan.full), None)
-        self._listed.discard(id(plan.full))
+        """Keep the plan's full blocks up to date, as long as anybody uses the plan."""
+        self.listen(plan.full)
 
     def listen(self, listener: Listener) -> None:
-        """Tell somebody else, too, in which blocks something became free."""
-        self._full[id(listener)] = listener
+        """Tell somebody else, too, in which blocks something became free, while he is there."""
+        number = id(listener)
+
+        def forget(_: object) -> None:
+            self._full.pop(number, None)
+            self._listed.discard(number)
+
+        self._full[number] = ref(listener, forget)
 
     def ignore(self, listener: Listener) -> None:
         """Tell him no more."""
@@ -136,8 +139,10 @@ class Lane:
     def stir(self, index: int) -> None:
         """Take note that something may be free in a block."""
         # A copy: other threads serve plans that are new.
-        for runs in tuple(self._full.values()):
-            runs.discard(index)
+        for each in tuple(self._full.values()):
+            listener = each()
+            if listener is not None:
+                listener.discard(index)
 
     def check(self, key: str, index: int, block: Block) -> None:
         """Refuse a block that is not the one its key says.
@@ -209,8 +214,17 @@ class Lane:
         self.foreign.pop(index, None)
         if self.unseen and index in self.unseen:
             self.unseen.remove(index)
-        if self.taken.pop(index, None) is not None:
-            del self.order[bisect_left(self.order, index)]
+        if index in self.taken:
+            self.stir(index)
+            del self.taken[index], self.order[bisect_left(self.order, index)]
+
+    def reset(self) -> None:
+        """Know nothing of any block any more: what was noted last may not be so."""
+        seen = {*self.taken, *self.order}
+        self.blocks, self.owners = {}, OwnerIndex()
+        self.taken, self.order, self.foreign, self.unseen = {}, [], {}, []
+        self._listed.clear()
+        for index in seen:
             self.stir(index)
 
     def _let_go(self, index: int) -> None:

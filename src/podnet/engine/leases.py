@@ -51,7 +51,7 @@ class Ipam:
     a pool that spans several blocks, and ``release`` frees both.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what stands for time in simulations, all by name
         self,
         store: Store,
         *,
@@ -62,6 +62,7 @@ class Ipam:
         patience: float = 10.0,
         jitter: Callable[[], float] | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         """Use a store; closing this closes it.
 
@@ -76,6 +77,8 @@ class Ipam:
                 are the only ones left, before giving up with code 11.
             jitter: numbers from 0 to 1 that spread the retries; random ones if not given.
             sleep: waits between retries.
+            monotonic: seconds that ``patience`` is measured by; if not given, those that pass, or
+                where ``sleep`` is not the usual one, those slept.
         """
         self._serving = Serving(
             store,
@@ -89,6 +92,7 @@ class Ipam:
         self._reading = Reading(store)
         self._clock, self._node, self._sleep = clock, node, sleep
         self._patience = patience
+        self._monotonic = monotonic or (time.monotonic if sleep is time.sleep else _stands_still)
 
     @property
     def _store(self) -> Store:
@@ -175,7 +179,7 @@ class Ipam:
         self, pool: Pool, owner: Owner, network: str, wanted: Address | None, claim: str
     ) -> tuple[Lease, bool]:
         plan = self._serving.plan(pool)
-        waited, rounds = 0.0, 0
+        begun, slept, rounds = self._monotonic(), 0.0, 0
         asked: tuple[int, ...] = ()
         while True:
             request = Allocation(
@@ -197,14 +201,14 @@ class Ipam:
                 raise
             if request.lease is not None:
                 return request.lease, request.new
-            if waited >= self._patience:
+            if max(slept, self._monotonic() - begun) >= self._patience:
                 raise TryAgainLaterError(
                     f"the free addresses of pool {pool.name!r} are in blocks of other nodes, "
                     "which were asked to give them back",
                     f"held by {', '.join(request.waits)}",
                 )
             self._sleep(_RECALL_PAUSE)
-            waited, rounds, asked = waited + _RECALL_PAUSE, rounds + 1, request.asked
+            slept, rounds, asked = slept + _RECALL_PAUSE, rounds + 1, request.asked
 
     def acquire(
         self, want: IpamWant, owner: Owner, *, network: str = "", claim: str = ""
@@ -222,7 +226,8 @@ class Ipam:
 
         Raises:
             AddressUnavailableError: a requested address belongs to no pool, or cannot be had.
-            PodnetError: as ``allocate``; leases that are new have been released again.
+            PodnetError: as ``allocate``; leases that are new have been released again, but for
+                those of a claim.
         """
         wanted = share_out(want.sets, want.requested)
         leases: list[Lease] = []
@@ -231,7 +236,8 @@ class Ipam:
             for pools, address in zip(want.sets, wanted, strict=True):
                 lease, new = self._allocate(pools, owner, network, address, claim)
                 leases.append(lease)
-                if new:
+                # What a claim keeps may be given to another of its pods at any time from now on.
+                if new and not lease.claim:
                     fresh.append(lease)
         except BaseException as failure:
             self._take_back(fresh, failure)
@@ -379,6 +385,10 @@ class Ipam:
             StoreError: the store is broken.
         """
         return self._reading.has_free(pool)
+
+
+def _stands_still() -> float:
+    return 0.0
 
 
 def _key_of(domain: str, address: Address) -> str:

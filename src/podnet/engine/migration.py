@@ -152,12 +152,7 @@ class Migration:
             TryAgainLaterError: another run, to another store, took over.
             StoreError: a store is broken; run it again.
         """
-        name, target = self._there(domain)
-        here, there = identify(self._source), identify(self._target)
-        if here == there:
-            raise InvalidConfigError("both stores are the same one")
-        source = Side(store=self._source, identity=here, url=self._urls[0], domain=domain)
-        goal = Side(store=target, identity=there, url=self._urls[1], domain=name)
+        source, goal = self._sides(domain)
         marks = Marks(source, goal, part(domain))
         mark = marks.begin(merge=merge)
         if mark is None:
@@ -175,6 +170,41 @@ class Migration:
         if not rest:
             move.end()
         return move.told
+
+    def cancel(self, domain: str) -> bool:
+        """End a move that was begun and has moved nothing: the target has the domain for itself.
+
+        Nodes must still name the source: what those who name the target were given meanwhile is
+        there.
+
+        Args:
+            domain: which.
+
+        Returns:
+            False if the target knows of no such move.
+
+        Raises:
+            InvalidConfigError: blocks may have moved, or the domain is being moved from elsewhere.
+            TryAgainLaterError: others change the marks.
+            StoreError: a store is broken.
+        """
+        source, goal = self._sides(domain)
+        return Marks(source, goal, part(domain)).cancel()
+
+    def _sides(self, domain: str) -> tuple[Side, Side]:
+        """Return the source and the target as the marks of a domain tell of them.
+
+        Raises:
+            InvalidConfigError: they are the same, or the target's format has no room for it.
+        """
+        name, target = self._there(domain)
+        here, there = identify(self._source), identify(self._target)
+        if here == there:
+            raise InvalidConfigError("both stores are the same one")
+        return (
+            Side(store=self._source, identity=here, url=self._urls[0], domain=domain),
+            Side(store=target, identity=there, url=self._urls[1], domain=name),
+        )
 
     def _there(self, domain: str) -> tuple[str, Store]:
         """Return what the domain is called at the target, and the target under its name here.
@@ -222,6 +252,18 @@ def domains_of(store: Store) -> tuple[str, ...]:
     return tuple(found.values())
 
 
+def require_durable(url: str) -> None:
+    """Refuse a store that ends with this process.
+
+    Raises:
+        InvalidConfigError: it does, and what is moved there would be lost.
+    """
+    if url.partition(":")[0] == "memory":
+        raise InvalidConfigError(
+            f"store {url!r} ends with the process: no domain can be moved from or to it"
+        )
+
+
 def migrate(
     source: str,
     target: str,
@@ -245,10 +287,13 @@ def migrate(
         What was moved, for each domain.
 
     Raises:
-        InvalidConfigError: a domain cannot be moved there, or a URL is wrong.
+        InvalidConfigError: a domain cannot be moved there, or a URL is wrong, or names a store
+            that ends with the process.
         TryAgainLaterError: another run took over.
         StoreError: a store is broken; call it again.
     """
+    for url in (source, target):
+        require_durable(url)
     with (
         closing(registry.open_store(source)) as here,
         closing(registry.open_store(target)) as there,

@@ -238,6 +238,14 @@ class Following:
             return at, entry
         if state is State.NEW and (before is None or entry is None or before[1] != entry[1]):
             return None
+        if (
+            state is State.NEW
+            and entry is not None
+            and mark.leads_away
+            # Whoever began it may have read the mark before it was set: he is not to open it.
+            and not store.swap(key, migrate.gone(entry[0]), entry[1])
+        ):
+            return None
         if state is State.MOVED and mark.kind is not Kind.JOIN:
             if entry is not None and mark.leads_away:
                 settle(store, self._stores[self._follow(mark, migrate.part_of(key))], key, entry)

@@ -76,6 +76,12 @@ def settle(source: Store, target: Store, key: str, entry: tuple[Block, str]) -> 
     block, version = entry
     there = target.load(key)
     if state_at(there) is not State.OPEN:
+        now = source.load(key)
+        if now is None or now[1] != version:
+            # The block may have come to the target, and gone on, since the source was read. Nothing
+            # goes on before all that the source has closed is settled: so it has not if the
+            # source is now, after the look at the target, as it was before.
+            return
         made = migrate.opened(block, there[0] if there else None)
         if not target.swap(key, made, there[1] if there else None):
             return

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _ATTEMPTS = 100
 _IN_USE = "the target has addresses of that domain in use"
 _MERGE = (("merge", "puts the leases beside those, where no two are on one address"),)
+_BEGUN = "blocks may have moved: run the move to its end, then move the domain back"
+_DONE = "all of it was moved: move the domain back"
 _TOO_FAST = "others change the marks of the domain faster than they can be read"
 
 
@@ -65,12 +67,17 @@ class Marks:
         """Set the marks; return the source's, or None where all is done.
 
         The source's is read, then the target's is written, then the source's is swapped if it is
-        still what was read. From the second on who uses the target goes by the source.
+        still what was read. From the second on who uses the target goes by the source. Before the
+        target's the source's is written as it is: one that cannot be written is found out first.
 
         Raises:
             InvalidConfigError: the domain is elsewhere, or on its way, or the target in use.
+            StoreError: a mark cannot be written.
             TryAgainLaterError: others change the marks.
         """
+        mark, entry = load_mark(self._source.store, self._part)
+        if mark.kind is Kind.HOME:
+            self._swap(self._source, mark, entry)
         for _ in range(_ATTEMPTS):
             mark, entry = load_mark(self._source.store, self._part)
             if mark.leads_away and self._target.is_named_by(mark):
@@ -87,6 +94,33 @@ class Marks:
                 continue
             away = self._target.mark(Kind.JOIN if merge else Kind.TO)
             self._swap(self._source, away, entry)
+        raise TryAgainLaterError(_TOO_FAST)
+
+    def cancel(self) -> bool:
+        """Take the target's mark back where the source's was not set, so that nothing has moved.
+
+        Returns:
+            False if there is no such mark.
+
+        Raises:
+            InvalidConfigError: blocks may have moved, or the mark names another store.
+            TryAgainLaterError: others change the marks.
+        """
+        for _ in range(_ATTEMPTS):
+            there, entry = load_mark(self._target.store, self._part)
+            mark, seen = load_mark(self._source.store, self._part)
+            if mark.leads_away and self._target.is_named_by(mark):
+                raise InvalidConfigError(_DONE if mark.kind is Kind.DONE else _BEGUN)
+            if there.kind is not Kind.FROM:
+                return False
+            if not self._source.is_named_by(there):
+                raise InvalidConfigError(f"it is being moved from another store: {there.url}")
+            # Whoever is about to leave the source swaps the mark that he has read.
+            before = self._source.mark(Kind.DONE) if self._was_at_target() else Mark()
+            if mark.kind is Kind.HOME and not self._swap(self._source, mark, seen):
+                continue
+            if self._swap(self._target, before, entry):
+                return True
         raise TryAgainLaterError(_TOO_FAST)
 
     def require(self, mark: Mark) -> None:
@@ -154,6 +188,12 @@ class Marks:
                     break
                 store.swap(key, moves.gone(entry[0]), entry[1])
         return False
+
+    def _was_at_target(self) -> bool:
+        """Tell whether the domain was at the target before it was at the source."""
+        store = self._target.store
+        entries = map(store.load, list(store.keys(f"{self._part}/")))
+        return any(entry is not None and not moves.never_open(entry[0]) for entry in entries)
 
     def _release_target(self) -> None:
         """Take the target's mark back, if the source says that all was moved, or nothing will be.

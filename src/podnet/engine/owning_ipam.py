@@ -46,6 +46,7 @@ class OwnedIpam(Ipam):
         patience: float = 10.0,
         jitter: Callable[[], float] | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         """Use a store of two tiers; closing this closes it. The rest is as for ``Ipam``."""
         super().__init__(
@@ -57,6 +58,7 @@ class OwnedIpam(Ipam):
             patience=patience,
             jitter=jitter,
             sleep=sleep,
+            monotonic=monotonic,
         )
         self._owning = store
         self._keeper: _Keeper | None = None

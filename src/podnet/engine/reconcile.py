@@ -22,6 +22,7 @@ GRACE = 300.0
 """Seconds below which a lease may be of an ADD that is not done; the runtime's calls end sooner."""
 
 KEPT, DEAD, RELEASED, REPORTED = "kept", "dead", "released", "reported"
+UNRECORDED = "unrecorded"
 
 
 @frozen
@@ -31,12 +32,14 @@ class Testimony:
     Attributes:
         alive: whether he lives.
         why: how that is known.
+        sure: it is enough to release what he has; of one who is alive, it was seen.
     """
 
     __test__ = False  # no class of tests, whatever pytest thinks of its name
 
     alive: bool
     why: str
+    sure: bool = True
 
 
 class Witness(Protocol):
@@ -56,14 +59,17 @@ class Finding:
 
     Attributes:
         lease: which.
-        verdict: ``kept``; ``released``; ``dead``, which would be released in earnest; or
-            ``reported``: somebody has to look.
+        verdict: ``kept``; ``released``; ``dead``, which would be released in earnest;
+            ``reported``: somebody has to look; or ``unrecorded``: nothing tells that the owner
+            lives, and nothing that he ever was.
         why: the reason, for people.
+        sure: false for one who is taken for alive, since not all was seen.
     """
 
     lease: Lease
     verdict: str
     why: str
+    sure: bool = True
 
 
 def reconcile(
@@ -80,7 +86,7 @@ def reconcile(
     """Judge the leases of a node, and release those of the dead.
 
     Leases of other nodes are neither judged nor told of. Never released are leases that a claim
-    or an administrator keeps, and those younger than the grace.
+    or an administrator keeps, and those that their owners have for less than the grace.
 
     Args:
         ipam: where the leases are.
@@ -122,7 +128,7 @@ def _judge(lease: Lease, witnesses: Iterable[Witness], *, now: float, grace: flo
         if told is None:
             continue
         if told.alive:
-            return Finding(lease=lease, verdict=KEPT, why=told.why)
-        if verdict == KEPT:
-            verdict, why = DEAD, told.why
+            return Finding(lease=lease, verdict=KEPT, why=told.why, sure=told.sure)
+        if verdict != DEAD:
+            verdict, why = (DEAD if told.sure else UNRECORDED), told.why
     return Finding(lease=lease, verdict=verdict, why=why)

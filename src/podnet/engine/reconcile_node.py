@@ -65,17 +65,26 @@ class NodeWitness:
 
     An owner that podnet attached is known by its record, and lives as long as the namespace of the
     record does. Of an owner that another plugin attached podnet has no record: such a one lives if
-    any namespace of this node has the address.
+    any namespace of this node has the address. Where none has, he may live nevertheless: a device
+    in user space (DPDK) has an address that no namespace tells.
     """
 
-    def __init__(self, house: House, *, folders: tuple[str, ...] = _FOLDERS) -> None:
+    def __init__(
+        self,
+        house: House,
+        *,
+        without_record: bool = False,
+        folders: tuple[str, ...] = _FOLDERS,
+    ) -> None:
         """Look at a node; what it tells is read when first asked for, and once.
 
         Args:
             house: with the journal and the kernel.
+            without_record: whoever has no record, and his address no namespace, is dead for sure.
             folders: where namespaces are looked for, besides those of processes.
         """
         self._house = house
+        self._without_record = without_record
         self._folders = folders
         self._namespaces: dict[tuple[str, str], Testimony] = {}
 
@@ -89,8 +98,10 @@ class NodeWitness:
             return Testimony(True, f"there is no record of it, but {place} has the address")
         if self._kernel.missed:
             missed = ", ".join(self._kernel.missed[:3])
-            return Testimony(True, f"there is no record of it, and not all was seen: {missed}")
-        return Testimony(False, "there is no record of it, and no namespace here has the address")
+            why = f"there is no record of it, and not all was seen: {missed}"
+            return Testimony(True, why, sure=False)
+        why = "there is no record of it, and no namespace here has the address"
+        return Testimony(False, why, sure=self._without_record)
 
     def of_journal(self, lease: Lease) -> Testimony | None:
         """Tell what the journal and the namespaces of its records tell; None for no record."""
@@ -99,7 +110,8 @@ class NodeWitness:
         if record is not None:
             return self._of_record(record)
         if owner.container_id in known.unreadable or known.blind:
-            return Testimony(True, "a record of the journal that may be its cannot be read")
+            why = "a record of the journal that may be its cannot be read"
+            return Testimony(True, why, sure=False)
         return None
 
     def _of_record(self, record: Record) -> Testimony:
@@ -119,7 +131,7 @@ class NodeWitness:
         except (NetnsMissingError, NotNetnsError):
             return Testimony(False, f"its namespace {path} is gone")
         except PodnetError as error:
-            return Testimony(True, f"its namespace cannot be looked at: {error}")
+            return Testimony(True, f"its namespace cannot be looked at: {error}", sure=False)
         begun = "" if record.stage == "done" else ", and its ADD was not done"
         return Testimony(True, f"its namespace {path} is there{begun}")
 

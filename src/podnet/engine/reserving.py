@@ -70,8 +70,8 @@ def reserve(
     made: list[Lease] = []
     held: list[Lease] = []
     for key, empty in _blocks(domain, span):
-        waited = 0.0
-        for _ in range(_ATTEMPTS):
+        waited, attempts = 0.0, 0
+        while attempts < _ATTEMPTS:
             entry = store.load(key)
             block, version = entry or (empty, None)
             if block.holder and waited < patience:
@@ -81,6 +81,7 @@ def reserve(
                 continue
             if block.holder:
                 raise TryAgainLaterError(f"node {block.holder} does not give back block {key}")
+            attempts += 1
             new, fresh, others = reserving.reserve(block, span, reason, length=length, now=clock())
             if new is block or store.swap(key, new, version):
                 made += fresh

@@ -100,6 +100,7 @@ class Serving:
                     )
                 )
         except BaseException as failure:
+            lane.reset()  # it may tell what was decided, and never swapped
             for request in requests:
                 if not request.settled:
                     request.refuse(
@@ -141,18 +142,12 @@ class Serving:
             with self._lock:
                 lane.serve(plan)
                 if len(self._known_plans) >= _PLANS:
-                    self._forget_plans()
+                    self._known_plans.clear()
+                    self._plans.clear()
                 self._known_plans[pool] = plan
         if plan.pool is pool:
             self._plans[id(pool)] = plan
         return plan
-
-    def _forget_plans(self) -> None:
-        for lane, _ in self._lanes.values():
-            for plan in self._known_plans.values():
-                lane.drop(plan)
-        self._known_plans.clear()
-        self._plans.clear()
 
 
 def _random() -> float:

@@ -145,6 +145,7 @@ class Turn:
             request.owner,
             node=self._node,
             network=request.network,
+            now=self._now,
             anew=self._is_overtaken(block, lease),
             pool=request.plan.pool,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from podnet.engine.migration_follow import follow
 from podnet.engine.migration_ground import marks
+from podnet.engine.usage_leases import read_block
 from podnet.ipam.migrate import Kind
 from podnet.ipam.usage import Tally, Usage
 from podnet.model.addresses import BITS, Address, Prefix
@@ -17,6 +18,7 @@ from podnet.model.pool import ALL, Pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from podnet.engine.usage_leases import Faults
     from podnet.model.block import Block
     from podnet.model.lease import Lease
     from podnet.ports import Store
@@ -31,6 +33,7 @@ def usage(
     only: bool = False,
     now: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    faults: Faults | None = None,
 ) -> tuple[Usage, ...]:
     """Count how full pools are.
 
@@ -42,6 +45,7 @@ def usage(
         only: nothing but ``pools``: blocks of other domains are not read.
         now: seconds since the epoch; the clock's if not given.
         progress: called after each block with how many were read, and how many there are.
+        faults: blocks that cannot be read are told here, and not counted; None raises.
 
     Returns:
         A count for each of ``pools``, in order, then for each that leases tell of.
@@ -56,7 +60,7 @@ def usage(
             opened.callback(store.close)
         counting = _Counting(tuple(pools), node, cells, time.time() if now is None else now)
         counting.look(store, only=only)
-        counting.count(store, progress)
+        counting.count(store, progress, faults)
         return counting.done()
 
 
@@ -92,12 +96,17 @@ class _Counting:
         extent = self._extents.get((pool.domain, pool.network.version))
         return Tally(pool, now=self._now, node=self._node, cells=self._cells, extent=extent)
 
-    def count(self, store: Store, progress: Callable[[int, int], None] | None) -> None:
+    def count(
+        self,
+        store: Store,
+        progress: Callable[[int, int], None] | None,
+        faults: Faults | None,
+    ) -> None:
         """Read the blocks one after the other."""
         for n, key in enumerate(self._keys, start=1):
-            entry = store.load(key)
-            if entry is not None:
-                self._add(entry[0])
+            block = read_block(store, key, faults)
+            if block is not None:
+                self._add(block)
             if progress is not None:
                 progress(n, len(self._keys))
 

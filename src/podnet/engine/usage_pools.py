@@ -80,6 +80,7 @@ def _networks(house: House) -> Iterator[tuple[str, NetworkConfigList | PodnetErr
         yield house.settings.conf_dir, error
     try:
         places: tuple[tuple[str, str], ...] = house.source.definitions()  # type: ignore[attr-defined]  # the directory source's own
+        yield from house.source.faults()  # type: ignore[attr-defined]  # the same
     except PodnetError as error:
         places = ()
         yield ", ".join(house.settings.networks), error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -65,7 +64,7 @@ class Delegates:
         # A delegate may call podnet back, as an IPAM plugin: it has to find the same leases.
         own = {"PODNET_STATE_DIR": house.settings.state_dir, "PODNET_STORE": house.store_url}
         made: Executor = registry.resolve(registry.PROCESS_EXECUTOR)(
-            environment={**os.environ, **own}
+            environment={**house.environ, **own}
         )
         return made
 

@@ -57,6 +57,11 @@ class WhereaboutsPlugin(IpamPlugin):
 
         return as_objects(want, config, node, slice_of)
 
+    def _release_anywhere(self, ipam: Ipam, owner: Owner, network: str) -> None:
+        super()._release_anywhere(ipam, owner, network)
+        if self._shares:
+            ipam.release(owner, network="")  # as below
+
     def _release(
         self, ipam: Ipam, owner: Owner, pools: list[Pool], network: str, hints: Iterable[Address]
     ) -> None:

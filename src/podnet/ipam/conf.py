@@ -21,6 +21,7 @@ from podnet.ipam.given import (
     split,
 )
 from podnet.ipam.host_local import HOST_LOCAL, read_host_local
+from podnet.ipam.migrate import RESERVED
 from podnet.ipam.want import IpamWant
 from podnet.model.addresses import (
     Address,
@@ -33,6 +34,7 @@ from podnet.model.addresses import (
 from podnet.model.pool import AUTO, EDGES, INNER, MODES, STANDARD, Pool
 from podnet.model.reader import Reader
 from podnet.model.result import IP
+from podnet.model.wire import kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,7 +98,7 @@ def _read_whereabouts(ipam: Reader, config: NetworkConfig, args: Mapping[str, st
             pools.append(pool if not again else evolve(pool, name=f"{pool.name}#{again + 1}"))
     addresses = (*_addresses(ipam), *_args_addresses(ipam, args))
     check_families(ipam, config, "addresses", [each.version for each in addresses])
-    if not entries and not ipam.values("ipRanges") and not addresses:
+    if not entries and ipam.value("ipRanges") in (None, []) and not addresses:
         ipam.mistake("range", "is required where there is neither ipRanges nor addresses")
     routes, dns = routes_and_dns(ipam)
     return IpamWant(sets=pools, addresses=addresses, routes=routes, dns=dns)
@@ -128,7 +130,7 @@ def _whereabouts_pool(
 
 def _read_native(ipam: Reader, config: NetworkConfig, args: Mapping[str, str]) -> IpamWant:
     sections = ipam.sections("pools")
-    if not ipam.values("pools"):
+    if ipam.value("pools") in (None, []):
         ipam.mistake("pools", "is required and names at least one pool")
     pools = [pool for each in sections if (pool := _native_pool(each)) is not None]
     seen: set[tuple[str, str]] = set()
@@ -136,7 +138,11 @@ def _read_native(ipam: Reader, config: NetworkConfig, args: Mapping[str, str]) -
         if (each.domain, each.name) in seen:
             ipam.mistake("pools", f"names the pool {each.name!r} twice")
         seen.add((each.domain, each.name))
+        if each.domain.startswith(RESERVED):
+            ipam.mistake("pools", f"names the domain {each.domain!r}, which is podnet's own")
     addresses = _addresses(ipam)
+    versions = [each.network.version for each in pools]
+    check_families(ipam, config, "pools", [*versions, *(each.version for each in addresses)])
     routes, dns = routes_and_dns(ipam)
     return IpamWant(
         sets=pools,
@@ -158,13 +164,13 @@ def _native_pool(entry: Reader) -> Pool | None:
         "domain": entry.string("domain") or None,
         "edges": entry.choice("edges", EDGES, STANDARD),
         "picker": entry.string("picker"),
-        "cool_down": entry.integer("coolDown", minimum=0),
+        "cool_down": _number(entry, "coolDown"),
         "mode": entry.choice("mode", MODES, AUTO),
     }
     if network is None:
         return None
     name = entry.string("name") or str(network.masked)
-    return _build(entry, name, network, fields, {})
+    return _build(entry, name, network, fields, {"cool_down": "coolDown"})
 
 
 def _build(
@@ -290,6 +296,16 @@ def _range(text: str) -> tuple[Prefix, Address | None, Address | None]:
     if first not in last:
         raise ValueError(f"invalid range start for CIDR {last.masked}: {first}")
     return last.masked, first, last.address
+
+
+def _number(entry: Reader, key: str) -> float:
+    value = entry.value(key)
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        entry.mistake(key, f"must be a number, not {kind(value)}")
+        return 0.0
+    return value
 
 
 def _without_zeros(text: str) -> str:

@@ -45,7 +45,12 @@ def grant(
         network: CNI network it is for.
         now: seconds since the epoch.
         claim: what keeps the address beyond any container; empty for a usual lease.
+
+    Raises:
+        ValueError: the address is held; no lease is ever written over by another.
     """
+    if value % BLOCK_SIZE in block.leases:
+        raise ValueError(f"{Address(block.version, value)} was to be granted, and is held")
     lease = Lease(
         domain=block.domain,
         pool=pool.name,
@@ -92,13 +97,15 @@ def renew(
     *,
     node: str,
     network: str,
+    now: float = 0.0,
     anew: bool = False,
     pool: Pool | None = None,
 ) -> tuple[Block, Lease]:
     """Let ``owner`` keep a lease that it or an earlier container of its pod holds.
 
     The container id is replaced and the sequence moves on, so that the earlier container's late
-    release finds nothing of its own. Where both are the same nothing changes, but ``anew``.
+    release finds nothing of its own; the new one has it since ``now``. Where both are the same
+    nothing changes, but ``anew``.
     """
     if not lease.pool and pool is not None:
         # Known from now on; the folder or object that it was found in does not tell.
@@ -106,7 +113,8 @@ def renew(
     if (lease.owner, lease.node, lease.network) == (owner, node, network) and not anew:
         return block, lease
     sequence = block.sequence + 1
-    renewed = evolve(lease, owner=owner, node=node, network=network, sequence=sequence)
+    since = lease.since if lease.owner.key == owner.key else max(lease.since, now)
+    renewed = evolve(lease, owner=owner, node=node, network=network, since=since, sequence=sequence)
     return _with(block, lease.ip.value % BLOCK_SIZE, renewed), renewed
 
 

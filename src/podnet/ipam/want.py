@@ -125,11 +125,12 @@ def describe(want: IpamWant, leases: Sequence[Lease]) -> Result:
         want: what was asked for.
         leases: one for each set, in order.
     """
-    leased = tuple(_told(lease, pools) for lease, pools in zip(leases, want.sets, strict=True))
+    leased = tuple(told(lease, pools) for lease, pools in zip(leases, want.sets, strict=True))
     return Result(ips=(*leased, *want.addresses), routes=want.routes, dns=want.dns)
 
 
-def _told(lease: Lease, pools: Sequence[Pool]) -> IP:
+def told(lease: Lease, pools: Sequence[Pool]) -> IP:
+    """Return how a lease of a set of pools is told: with the length of the pool's network."""
     pool = pool_of(pools, lease.ip)
     # A lease found in a shared format may not tell the length of its network.
     length = pool.network.length if lease.ip in pool.network else lease.length

@@ -22,4 +22,6 @@ def render(names: tuple[str, ...] = FILES) -> str:
     from importlib.resources import files
 
     folder = files("podnet.manifests")
-    return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+    texts = (folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+    # What comes before the first document is for who changes the files.
+    return "".join(text[text.index("---") :] for text in texts)

@@ -64,7 +64,7 @@ class Lease:
         owner: who holds it.
         node: node that asked for it; empty if nodes have no names here.
         network: name of the CNI network it is for; empty outside CNI.
-        since: when it was granted, in seconds since the epoch.
+        since: when the owner was granted it, in seconds since the epoch.
         sequence: number of the grant; never the same for two grants of one address.
         claim: what keeps the address beyond the life of any container, such as the IPAMClaim
             ``namespace/name`` or an administrator's reservation; neither GC nor reconciliation

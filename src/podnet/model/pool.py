@@ -26,6 +26,9 @@ SHARED = "shared"
 OWNED = "owned"
 MODES = (AUTO, SHARED, OWNED)
 
+LONGEST_REST = 10**9
+"""Seconds of the longest cool-down, some thirty years."""
+
 
 @frozen(init=False)
 class Pool:
@@ -116,8 +119,8 @@ class Pool:
             mistakes.found.append(("domain", "is empty"))
         if edges not in EDGES:
             mistakes.found.append(("edges", f"{edges!r} is none of {', '.join(EDGES)}"))
-        if not 0 <= cool_down < float("inf"):
-            mistakes.found.append(("cool_down", f"{cool_down!r} is no number of seconds"))
+        if not 0 <= cool_down <= LONGEST_REST:
+            mistakes.found.append(("cool_down", f"is not from 0 to {LONGEST_REST} seconds"))
         if mode not in MODES:
             mistakes.found.append(("mode", f"{mode!r} is none of {', '.join(MODES)}"))
         if mistakes.found:

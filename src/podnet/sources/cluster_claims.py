@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from podnet.cluster.answers import ConflictError
 from podnet.cluster.door import Cluster
 from podnet.cluster.resource import custom
 from podnet.errors import InvalidConfigError, StoreError, TryAgainLaterError
@@ -14,6 +16,7 @@ from podnet.model.wire import print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_ATTEMPTS = 5
 _CLAIMS = custom(GROUP, VERSION, PLURAL, "IPAMClaim", namespaced=True)
 
 
@@ -40,9 +43,22 @@ class ClusterClaims:
 
         Raises:
             StoreError: the status cannot be written, or it has other addresses.
-            TryAgainLaterError: the claim is gone; a pod that refers to it waits for another.
+            TryAgainLaterError: the claim is gone, and a pod that refers to it waits for another;
+                or others change it faster than it can be written.
         """
         where = f"IPAMClaim {namespace}/{name}"
+        for _ in range(_ATTEMPTS):
+            with suppress(ConflictError):
+                self._tell(where, namespace, name, ips, pod)
+                return
+        raise TryAgainLaterError(f"{where} changes faster than its status can be written")
+
+    def _tell(self, where: str, namespace: str, name: str, ips: Sequence[str], pod: str) -> None:
+        """Tell as ``tell`` does, once.
+
+        Raises:
+            ConflictError: others changed the claim meanwhile.
+        """
         document = self._cluster.get(_CLAIMS, name, namespace)
         if document is None:
             raise TryAgainLaterError(f"{where} was deleted meanwhile")

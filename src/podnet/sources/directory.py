@@ -70,6 +70,17 @@ class DirectorySource:
         found = (place for _, manifests in self._whole() for place in manifests.definitions)
         return tuple(dict.fromkeys(found))
 
+    def faults(self) -> tuple[tuple[str, PodnetError], ...]:
+        """Return the files that cannot be read, with why.
+
+        Raises:
+            IOFailureError: a folder cannot be read.
+        """
+        self._refresh()
+        return tuple(
+            (path, read) for path, (_, read) in self._read.items() if isinstance(read, PodnetError)
+        )
+
     def claim(self, namespace: str, name: str) -> bytes | None:
         """Return the IPAMClaim as JSON, or None if there is none.
 

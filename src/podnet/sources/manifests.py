@@ -161,7 +161,7 @@ def _yaml(content: bytes, path: str) -> Iterator[object]:
     except ImportError as error:
         raise DecodingError(
             f"{path} is YAML, and PyYAML is not installed",
-            "pip install 'podnet[cli]', or give manifests as .json",
+            "install podnet with its extra 'cli', or give manifests as .json",
         ) from error
     try:
         yield from yaml.load_all(content, Loader=safe_loader())

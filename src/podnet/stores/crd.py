@@ -36,7 +36,7 @@ def open(url: str) -> CrdStore:  # noqa: A001 - what a store module offers is ca
             raise
         raise InvalidConfigError(
             f"store {url!r} needs {error.name}, which is not installed: "
-            "pip install 'podnet[kubernetes]'"
+            "install podnet with its extra 'kubernetes'"
         ) from error
     return CrdStore(Cluster(kubeconfig, context, timeout=timeout), timeout=timeout)
 

@@ -21,6 +21,7 @@ from podnet.cluster.answers import (
     RefusedError,
     UnknownOutcomeError,
 )
+from podnet.cluster.pauses import Pauses
 from podnet.errors import StoreError
 from podnet.manifests.resources import GROUP, KIND, PLURAL, VERSION
 from podnet.stores import crd_names, crd_object
@@ -109,7 +110,8 @@ class CrdStore:
         It lists metadata, and so sees every swap, while a domain has few blocks (16), for owners
         that are claims or reservations, and in a process that seeks for the first times. Else it
         asks this process's mirror: that knows the process's own swaps at once, and others' when
-        the API server's watch tells them, milliseconds later.
+        the API server's watch tells them, milliseconds later. If its connection dies without a
+        sign, others' swaps are missing until that is noticed, after 90 seconds at most.
 
         Raises:
             StoreError: see ``load``.
@@ -167,7 +169,7 @@ class CrdStore:
             )
 
         try:
-            meta = self._sent(name, planned.id, base, send)
+            meta = self._sent(name, planned, base, send)
         except RefusedError as error:
             raise _refused(error) from error
         if meta is None:
@@ -178,22 +180,24 @@ class CrdStore:
         return True
 
     def _sent(
-        self, name: str, write: str, base: Known | None, send: Callable[[], Document]
+        self, name: str, planned: Next, base: Known | None, send: Callable[[], Document]
     ) -> Document | None:
         """Write until it is known what became of it; return the metadata, or None if it lost."""
-        ends, lost = time.monotonic() + self._timeout, False
+        pauses, lost = Pauses(time.monotonic() + self._timeout), False
         while True:
             try:
                 found: Document = send()["metadata"]
-            except UnknownOutcomeError:
+            except UnknownOutcomeError as error:
                 # The same write again: it holds for the expected version only, so that it can be
                 # done once at most, however late the first one is carried out.
-                if lost and time.monotonic() > ends:
+                if not pauses.again(error.again_after) and lost:
                     raise
                 lost = True
                 continue
             except (ConflictError, ExistsError, MissingError) as error:
-                return self._resolved(name, write, base, error) if lost else None
+                if base is None and isinstance(error, MissingError):
+                    raise _unknown(name, error) if lost else error from None
+                return self._resolved(name, planned, base, error) if lost else None
             except InvalidObjectError as error:
                 if error.causes == ("metadata.uid",):
                     return None
@@ -203,7 +207,7 @@ class CrdStore:
             return found
 
     def _resolved(
-        self, name: str, write: str, base: Known | None, error: RefusedError
+        self, name: str, planned: Next, base: Known | None, error: RefusedError
     ) -> Document | None:
         """Find out whether a write whose reply was lost was done before its repetition lost."""
         try:
@@ -212,10 +216,11 @@ class CrdStore:
             raise _unknown(name, failure) from None
         meta: Document = found["metadata"] if found else {}
         writes = Writes.read(meta)
-        if write in writes.ids:
-            if writes.ids[0] == write:
+        if planned.id in writes.ids:
+            if writes.ids[0] == planned.id and meta.get("generation") == planned.known.generation:
                 return meta
-            # Done, and others wrote since: what it made is no longer there to be remembered.
+            # Done, and others, people among them, wrote since: what it made is no longer there to
+            # be remembered.
             return {**meta, "resourceVersion": ""}
         if base is not None and meta.get("uid") == base.uid:
             since = writes.count - base.writes.count
@@ -228,13 +233,12 @@ class CrdStore:
         if expected is None:
             return self._cluster.get(self._blocks, name, meta_only=True) is None
         version, _, uid = expected.partition(".")
-        lost = False
-        ends = time.monotonic() + self._timeout
+        pauses, lost = Pauses(time.monotonic() + self._timeout), False
         while True:
             try:
                 gone = self._cluster.delete(self._blocks, name, uid=uid, version=version)
-            except UnknownOutcomeError:
-                if lost and time.monotonic() > ends:
+            except UnknownOutcomeError as error:
+                if not pauses.again(error.again_after) and lost:
                     raise
                 lost = True
                 continue

@@ -18,10 +18,18 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from podnet import disk
-from podnet.errors import DecodingError, InvalidConfigError, IOFailureError, StoreError
+from podnet.errors import (
+    DeadlineError,
+    DecodingError,
+    InvalidConfigError,
+    IOFailureError,
+    StoreBusyError,
+    StoreError,
+)
 from podnet.model.block import Block
 from podnet.model.lease import Lease
 from podnet.stores.file_index import ChangeLog, FolderIndex
+from podnet.stores.recent import remember
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +104,7 @@ class FileStore:
         self._timeout = timeout
         self._known: dict[str, _Known] = {}
         self._indexes: dict[str, FolderIndex] = {}
+        self._pid = os.getpid()
         try:
             disk.make_private_dir(self._folder)
         except IOFailureError as error:
@@ -123,7 +132,7 @@ class FileStore:
                 known = _decode(version, body, known)
             except (ValueError, RecursionError, DecodingError) as error:
                 raise self._damaged(path, str(error)) from error
-            self._remember(key, known)
+            remember(self._known, key, known, _KNOWN_BLOCKS)
         return known.block, version
 
     def swap(self, key: str, new: Block | None, expected: str | None) -> bool:
@@ -131,7 +140,7 @@ class FileStore:
 
         Raises:
             StoreError: reading or writing failed.
-            DeadlineError: other writers held the folder for the whole timeout.
+            StoreBusyError: other writers held the folder for the whole timeout.
         """
         path = self._path(key)
         folder = os.path.dirname(path)
@@ -141,6 +150,8 @@ class FileStore:
             disk.make_private_dir(folder)
             with disk.Lock(os.path.join(folder, ".lock"), timeout=self._timeout):
                 return self._swap_locked(key, path, new, expected)
+        except DeadlineError as error:
+            raise StoreBusyError(error.msg) from error
         except IOFailureError as error:
             raise StoreError(error.msg) from error
 
@@ -173,7 +184,7 @@ class FileStore:
         header = {"podnet": "block", "version": version, "key": key, "crc32": zlib.crc32(body)}
         data = json.dumps(header).encode() + b"\n" + body
         disk.write_atomic(path, data, durable=self._durable, alone=True)
-        self._remember(key, known)
+        remember(self._known, key, known, _KNOWN_BLOCKS)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Return the keys that start with ``prefix``, in order.
@@ -183,7 +194,7 @@ class FileStore:
         """
         head, slash, _ = prefix.partition("/")
         try:
-            folders = [disk.safe_name(head)] if slash else disk.names(self._folder)
+            folders = [disk.safe_name(head)] if slash else disk.names(self._folder, folders=True)
             found = [key for folder in folders for key in self._keys_in(folder)]
         except IOFailureError as error:
             raise StoreError(error.msg) from error
@@ -199,7 +210,7 @@ class FileStore:
         """
         head, slash, _ = prefix.partition("/")
         try:
-            folders = [disk.safe_name(head)] if slash else disk.names(self._folder)
+            folders = [disk.safe_name(head)] if slash else disk.names(self._folder, folders=True)
             found = [
                 key
                 for folder in folders
@@ -211,6 +222,9 @@ class FileStore:
         return iter(sorted(key for key in found if key.startswith(prefix)))
 
     def _index(self, folder: str) -> FolderIndex:
+        if self._pid != os.getpid():
+            # A thread of the parent's that is not here may have been at work in one of them.
+            self._indexes, self._pid = {}, os.getpid()
         path = os.path.join(self._folder, folder)
         return self._indexes.setdefault(folder, FolderIndex(path, _ENDING))
 
@@ -263,15 +277,6 @@ class FileStore:
         if not isinstance(header, dict) or header.get("podnet") != "block":
             raise self._damaged(path, "it is empty" if not data else "it has no header")
         return header, body
-
-    def _remember(self, key: str, known: _Known) -> None:
-        self._known[key] = known
-        if len(self._known) > _KNOWN_BLOCKS:
-            try:
-                self._known.pop(next(iter(self._known)), None)
-            except (RuntimeError, StopIteration):
-                # Another thread changed the cache just now; it will drop one in its turn.
-                return
 
     @staticmethod
     def _damaged(path: str, what: str) -> StoreError:

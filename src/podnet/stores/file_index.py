@@ -9,12 +9,14 @@ head, when it gets long.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import threading
 import zlib
 from array import array
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from podnet import disk
@@ -22,8 +24,6 @@ from podnet.errors import IOFailureError
 from podnet.ipam.holders import OwnerIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from podnet.model.lease import Owner
 
 _NAME = ".changes"
@@ -34,6 +34,9 @@ _LONGEST = 4 << 20
 _AT_ONCE = 32
 # Files whose lines are remembered: one lease was added to the file that changed a moment ago.
 _RECENT = 16
+
+# A power cut may leave zeros.
+_FILE_NAME = re.compile(r"[^/\0]+")
 
 # The writer's order of keys is fixed (Lease.to_document); a quote inside of a text is escaped.
 _TEXT = rb'("(?:[^"\\]|\\.)*")'
@@ -72,12 +75,14 @@ class ChangeLog:
         fd = os.open(self._path, flags, 0o600)
         try:
             size = os.fstat(fd).st_size
-            if size > _LONGEST and line.startswith(b"+"):
+            if size < _HEAD_BYTES or (size > _LONGEST and line.startswith(b"+")):
                 os.ftruncate(fd, 0)
-                size = 0
-            if size == 0:
                 line = os.urandom((_HEAD_BYTES - 1) // 2).hex().encode() + b"\n" + line
-            os.write(fd, line)
+            else:
+                # A full disk or a power cut may have torn the line before: this one is its own.
+                line = b"\n" + line
+            if os.write(fd, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(fd)
 
@@ -97,7 +102,8 @@ class FolderIndex:
         self._head = b""
         self._at = 0
         self._open: set[str] = set()
-        self._unread: set[str] = set()
+        # What the index says of these may be wrong. A name leaves when its file has been read.
+        self._stale: dict[str, None] = {}
         # Whose leases they had is not known: they may be anybody's.
         self._damaged: set[str] = set()
 
@@ -105,18 +111,17 @@ class FolderIndex:
         """Return the names of files that may have a lease of the owner.
 
         Raises:
-            IOFailureError: a file cannot be read.
+            IOFailureError: a file cannot be read; the next call tries it again.
         """
         with self._lock:
-            for name in self._to_look_at():
-                if name not in self._unread:
-                    self._look_at(name)
-            for name in list(self._unread)[:_AT_ONCE]:
-                self._unread.discard(name)
+            self._catch_up()
+            for name in list(islice(self._stale, _AT_ONCE)):
                 self._look_at(name)
-            found = self._owners.find(_tokens_of(owner))
-            mentioned = (name for name in self._unread if self._mentions(name, owner))
-            return tuple(dict.fromkeys((*found, *mentioned, *self._damaged)))
+                del self._stale[name]
+            known = (*self._owners.find(_tokens_of(owner)), *self._damaged)
+            found = (name for name in known if name not in self._stale)
+            mentioned = (name for name in self._stale if self._mentions(name, owner))
+            return tuple(dict.fromkeys((*found, *mentioned)))
 
     def _mentions(self, name: str, owner: Owner) -> bool:
         data = disk.read_file(os.path.join(self._folder, name))
@@ -125,51 +130,53 @@ class FolderIndex:
             return False
         return not _intact(data) or any(json.dumps(text).encode() in data for text in texts)
 
-    def _to_look_at(self) -> Iterable[str]:
-        log = disk.read_file(self._path) if self._at == 0 else self._news()
-        if log is None or log[:_HEAD_BYTES] != self._head or not self._head:
-            return self._begin_anew(log)
-        changed = self._follow(log[_HEAD_BYTES:])
-        return changed | self._open
+    def _catch_up(self) -> None:
+        """Find out which files are stale."""
+        news = self._news() if self._at else None
+        if news is None:
+            self._begin_anew()
+        else:
+            self._follow(news)
+        self._stale.update(dict.fromkeys(self._open))
 
-    def _begin_anew(self, log: bytes | None) -> Iterable[str]:
-        if log is None or self._at:
-            # From its beginning, before the folder is listed: what changes later is told later.
-            log = disk.read_file(self._path) or b""
-        self._head, self._at = log[:_HEAD_BYTES], min(len(log), _HEAD_BYTES)
-        self._open = set()
-        self._follow(log[_HEAD_BYTES:])
+    def _begin_anew(self) -> None:
+        # Before the folder is listed: what changes later is told later.
+        log = disk.read_file(self._path) or b""
+        names = disk.names(self._folder)
+        self._head, self._at = b"", 0
         self._owners.clear()
         self._tokens.clear()
         self._damaged.clear()
         self._recent.clear()
-        self._unread = {name for name in disk.names(self._folder) if name.endswith(self._ending)}
-        return ()
+        self._open.clear()
+        self._follow(log[_HEAD_BYTES:])
+        self._stale = {name: None for name in names if name.endswith(self._ending)}
+        # Last: from here on the index counts as one of this log.
+        self._head, self._at = log[:_HEAD_BYTES], self._at + min(len(log), _HEAD_BYTES)
 
     def _news(self) -> bytes | None:
-        """Return the head and what was written since; None where there is no such file."""
+        """Return what was written since; None where the file is not the one that was followed."""
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
+            try:
+                size = os.fstat(fd).st_size
+                news = os.pread(fd, size - self._at, self._at) if size >= self._at else None
+                # The head last: a writer may begin the file anew meanwhile.
+                return news if os.pread(fd, _HEAD_BYTES, 0) == self._head else None
+            finally:
+                os.close(fd)
+        except OSError:  # reading it anew tells what is wrong
             return None
-        try:
-            head = os.pread(fd, _HEAD_BYTES, 0)
-            size = os.fstat(fd).st_size
-            if size < self._at:
-                return None
-            return head + os.pread(fd, size - self._at, self._at)
-        finally:
-            os.close(fd)
 
-    def _follow(self, lines: bytes) -> set[str]:
+    def _follow(self, lines: bytes) -> None:
         whole = lines[: lines.rfind(b"\n") + 1]
-        self._at += len(whole)
-        changed = set()
-        for line in whole.splitlines():
+        for line in whole.split(b"\n"):
             name = line[1:].decode("utf-8", "replace")
-            changed.add(name)
+            if not name.endswith(self._ending) or not _FILE_NAME.fullmatch(name):
+                continue  # an empty line or a torn one
+            self._stale[name] = None
             (self._open.add if line.startswith(b"+") else self._open.discard)(name)
-        return changed
+        self._at += len(whole)
 
     def _look_at(self, name: str) -> None:
         data = disk.read_file(os.path.join(self._folder, name))

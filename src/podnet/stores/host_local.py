@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from podnet import disk
-from podnet.errors import InvalidConfigError, IOFailureError, StoreError
+from podnet.errors import (
+    DeadlineError,
+    InvalidConfigError,
+    IOFailureError,
+    StoreBusyError,
+    StoreError,
+)
 from podnet.model.block import block_key, domain_prefix, key_parts
 from podnet.stores.host_local_folder import Folder
 from podnet.stores.host_local_names import LOCK, Found, domain_of_folder, folder_name
@@ -60,7 +66,7 @@ class HostLocalStore:
 
         Raises:
             StoreError: files cannot be read, or a sidecar is damaged.
-            DeadlineError: others held the network for the whole timeout.
+            StoreBusyError: others held the network for the whole timeout.
         """
         place = self._place(key)
         if place is None:
@@ -74,7 +80,7 @@ class HostLocalStore:
 
         Raises:
             StoreError: reading or writing failed, or the block is of another key.
-            DeadlineError: others held the network for the whole timeout.
+            StoreBusyError: others held the network for the whole timeout.
         """
         if new is not None and new.key != key:
             raise StoreError(f"the block {new.key!r} cannot be kept under the key {key!r}")
@@ -92,6 +98,7 @@ class HostLocalStore:
 
         Raises:
             StoreError: a folder cannot be read.
+            StoreBusyError: others held a network for the whole timeout.
         """
         found: set[str] = set()
         with self._told():
@@ -109,8 +116,8 @@ class HostLocalStore:
             pool: the set's number as text; of any other pool nothing is known.
 
         Raises:
-            StoreError: it cannot be read.
-            DeadlineError: others held the network for the whole timeout.
+            StoreError: the lock cannot be had.
+            StoreBusyError: others held the network for the whole timeout.
         """
         with self._told(), self._sharing(domain):
             return self._folder(domain).cursor(pool)
@@ -205,22 +212,19 @@ class HostLocalStore:
         if parts is not None:
             return _Place(*parts)
         part, _, rest = key.partition("/")
-        version, _, digits = rest.partition("/")
+        in_any_domain = key_parts(f"any/{rest}")
+        if in_any_domain is None or "--x" not in part:
+            return None
         # A domain too long to be had back from its key is found by its folder.
-        for domain in self._domains() if "--x" in part else ():
-            if domain_prefix(domain) == f"{part}/" and version in ("4", "6"):
-                return _Place(domain, int(version), int(digits, 16))
+        for domain in self._domains():
+            if domain_prefix(domain) == f"{part}/":
+                return _Place(domain, *in_any_domain[1:])
         return None
 
     def _domains(self) -> Iterator[str]:
         """Yield the domains that have a folder."""
         folders = self.folder, self._sidecars_path("")
-        names = {
-            name
-            for folder in folders
-            for name in disk.names(folder)
-            if os.path.isdir(os.path.join(folder, name))
-        }
+        names = {name for folder in folders for name in disk.names(folder, folders=True)}
         for name in sorted(names):
             domain = domain_of_folder(name) or self._domain_told(name)
             if domain is not None and folder_name(domain) == name:
@@ -241,6 +245,8 @@ class HostLocalStore:
         """Tell what goes wrong as the store's error."""
         try:
             yield
+        except DeadlineError as error:
+            raise StoreBusyError(error.msg) from error
         except IOFailureError as error:
             raise StoreError(error.msg) from error
         except OSError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from podnet import disk
@@ -118,14 +119,11 @@ class Folder:
         """
         path = os.path.join(self.path, file_name(address))
         self._known.pop(file_name(address), None)
-        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.pwrite(fd, content, 0)
+        with opened(path, os.O_WRONLY) as fd:
+            write_all(fd, content)
             os.ftruncate(fd, len(content))
             if self._durable:
                 os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def remove(self, address: Address) -> None:
         """Remove an address's file; a missing one is fine."""
@@ -136,21 +134,17 @@ class Folder:
         self._sync(self.path)
 
     def _sync(self, path: str) -> None:
-        if not self._durable:
-            return
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        if self._durable:
+            with opened(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
+                os.fsync(fd)
 
     def cursor(self, pool: str) -> Address | None:
-        """Return the address that went out last of a range set; None if that is not known."""
+        """Return the address that went out last of a range set; None if that cannot be known."""
         name = cursor_name(pool)
         try:
             text = None if name is None else _read(os.path.join(self.path, name))
             return None if not text else parse_address(text.decode("ascii"))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             # host-local starts from the beginning then, too: nothing is lost but the turn.
             return None
 
@@ -159,12 +153,33 @@ class Folder:
         name = cursor_name(pool)
         if name is None:
             return
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(os.path.join(self.path, name), flags, 0o600)
-        try:
-            os.write(fd, file_name(address).encode())
-        finally:
-            os.close(fd)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        # Without it nothing is lost but the turn; the swap that moves it would never be finished.
+        with suppress(OSError), opened(os.path.join(self.path, name), flags) as fd:
+            write_all(fd, file_name(address).encode())
+
+
+@contextmanager
+def opened(path: str, flags: int) -> Iterator[int]:
+    """Have a file open, mode 0600 if it is made; follows no symbolic link.
+
+    Raises:
+        OSError: with the file's name, which those of calls on a descriptor do not have.
+    """
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Write a content to an open file, in as many calls as that takes."""
+    while content:
+        content = content[os.write(fd, content) :]
 
 
 def inode_of(path: str) -> int | None:
@@ -176,11 +191,8 @@ def inode_of(path: str) -> int | None:
 
 
 def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with opened(path, os.O_RDONLY | os.O_NONBLOCK) as fd:
         parts: list[bytes] = []
         while (part := os.read(fd, _MOST)) and len(parts) < 4:
             parts.append(part)
         return b"".join(parts)
-    finally:
-        os.close(fd)

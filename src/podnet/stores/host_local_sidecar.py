@@ -18,6 +18,8 @@ from attrs import frozen
 from podnet import disk
 from podnet.errors import DecodingError, StoreError
 from podnet.model.block import Block
+from podnet.stores.host_local_folder import opened, write_all
+from podnet.stores.recent import remember
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,7 +144,7 @@ class Sidecars:
             ) from error
         if (sidecar.block.version, sidecar.block.index) != (version, index):
             raise StoreError(f"{path} is damaged: it is of the block {sidecar.block.key}")
-        self._remember(path, sidecar)
+        remember(self._known, path, sidecar, _KNOWN)
         return sidecar
 
     def write(self, sidecar: Sidecar, ending: str) -> None:
@@ -157,13 +159,10 @@ class Sidecars:
         disk.make_private_dir(self.folder)
         path = self.new_path(version, index, offset)
         disk.remove(path, durable=False)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, content)
+        with opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as fd:
+            write_all(fd, content)
             if self._durable:
                 os.fsync(fd)
-        finally:
-            os.close(fd)
 
     def rename(self, sidecar: Sidecar, old: str, new: str) -> None:
         """Go from one stage of a swap to the next.
@@ -174,7 +173,7 @@ class Sidecars:
         path = self.path(block.version, block.index, new)
         os.replace(self.path(block.version, block.index, old), path)
         if new == FINAL:
-            self._remember(path, sidecar)
+            remember(self._known, path, sidecar, _KNOWN)
 
     def remove(self, version: int, index: int, ending: str, *, durable: bool = False) -> None:
         """Remove one of a block's files; a missing one is fine."""
@@ -189,15 +188,6 @@ class Sidecars:
             stem, found, _ = name.partition(_NEW)
             if found and stem + INTENT not in names:
                 disk.remove(os.path.join(self.folder, name), durable=False)
-
-    def _remember(self, path: str, sidecar: Sidecar) -> None:
-        self._known[path] = sidecar
-        if len(self._known) > _KNOWN:
-            try:
-                self._known.pop(next(iter(self._known)), None)
-            except (RuntimeError, StopIteration):
-                # Another thread changed it just now; it will drop one in its turn.
-                return
 
 
 def _decode(version: str, body: Any) -> Sidecar:

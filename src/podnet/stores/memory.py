@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import threading
+import weakref
 import zlib
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 _AT_HAND = 32
 
 _named: dict[str, MemoryStore] = {}
-_naming = threading.Lock()
 
 
 @define
@@ -41,6 +42,7 @@ class MemoryStore:
         self._owners = OwnerIndex()
         # One counter for all keys: a version never comes back, not for a block created anew.
         self._versions = itertools.count(1)
+        _made.add(self)
 
     def load(self, key: str) -> tuple[Block, str] | None:
         """Return the block and its version, or None where there is none."""
@@ -105,6 +107,26 @@ class MemoryStore:
     def close(self) -> None:
         """Do nothing: a store of a name outlives its users."""
 
+    def _disown(self) -> None:
+        if self._lock.locked():
+            # A thread that is not here was in the middle of a swap: what it had done of it is in
+            # the blocks or is not, and the owners may be wrong.
+            self._lock = threading.Lock()
+            self._owners.clear()
+            for key, entry in list(self._blocks.items()):
+                self._owners.update(key, None, self._unpack(key, entry))
+
+
+_made: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_made):
+        store._disown()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
 
 def open(url: str) -> MemoryStore:  # noqa: A001 - what a store module offers is called open
     """Open ``memory:``, a new store, or ``memory:NAME``, the one of that name in this process.
@@ -117,5 +139,4 @@ def open(url: str) -> MemoryStore:  # noqa: A001 - what a store module offers is
         raise InvalidConfigError(f"store {url!r} is not memory: or memory:NAME")
     if not name:
         return MemoryStore()
-    with _naming:
-        return _named.setdefault(name, MemoryStore())
+    return _named.setdefault(name, MemoryStore())

@@ -23,7 +23,7 @@ def open(url: str) -> SqlStore:  # noqa: A001 - what a store module offers is ca
     Raises:
         InvalidConfigError: it is no such URL, or ``podnet[sql]`` is not installed.
         StoreError: the database cannot be opened, or its tables are a later podnet's.
-        TryAgainLaterError: it is busy, or about to start.
+        StoreBusyError: it is busy, or about to start.
     """
     scheme, _, rest = url.partition(":")
     try:
@@ -42,7 +42,7 @@ def open(url: str) -> SqlStore:  # noqa: A001 - what a store module offers is ca
             raise
         raise InvalidConfigError(
             f"store {masked(url)!r} needs {error.name}, which is not installed: "
-            "pip install 'podnet[sql]'"
+            "install podnet with its extra 'sql'"
         ) from error
     raise InvalidConfigError(f"store {masked(url)!r} is not sqlite:FILE or postgresql://…")
 

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 VERSION = 1
-"""Version of this schema; one that is newer is never written to."""
+"""Version of this schema; tables of another one are refused when they are opened, not later.
+
+A change of the schema has to make the statements of those who have it open fail.
+"""
 
 metadata = MetaData()
 

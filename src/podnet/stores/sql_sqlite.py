@@ -15,7 +15,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import QueuePool
 
 from podnet import disk
-from podnet.errors import DeadlineError, IOFailureError, StoreError
+from podnet.errors import IOFailureError, StoreBusyError, StoreError
 from podnet.stores import sql_schema as schema
 from podnet.stores import sql_statements as statements
 
@@ -138,7 +138,7 @@ class SqliteDatabase:
         """Return a connection in a transaction that excludes all other writers.
 
         Raises:
-            DeadlineError: others wrote for the whole timeout.
+            StoreBusyError: others wrote for the whole timeout.
         """
         with self.engine.connect() as connection:
             raw = connection.connection.driver_connection
@@ -228,8 +228,8 @@ class SqliteDatabase:
             time.sleep(pause * random())  # noqa: S311 - spreads writers, hides nothing
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
-    def _too_late(self) -> DeadlineError:
-        return DeadlineError(f"{self.place} is locked by others for {self._timeout:g} s")
+    def _too_late(self) -> StoreBusyError:
+        return StoreBusyError(f"{self.place} is locked by others for {self._timeout:g} s")
 
     def describe(self, error: BaseException) -> statements.Fault:
         """Return what an error says."""

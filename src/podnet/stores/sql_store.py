@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import exc
 
-from podnet.errors import DeadlineError, DecodingError, PodnetError, StoreError, TryAgainLaterError
+from podnet.errors import DecodingError, PodnetError, StoreBusyError, StoreError
 from podnet.stores import sql_schema as schema
 from podnet.stores import sql_statements as statements
+from podnet.stores.recent import remember
 from podnet.stores.sql_rows import HEAD, Known, assemble, difference, is_descendant
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class SqlStore:
 
         Raises:
             StoreError: it cannot be reached, or its tables are a later podnet's.
-            TryAgainLaterError: it is busy, or about to start.
+            StoreBusyError: it is busy, or about to start.
         """
         self._database = database
         self._known: dict[str, Known] = {}
@@ -121,7 +122,7 @@ class SqlStore:
 
         Raises:
             StoreError: the database is broken or unreachable, or has what podnet did not write.
-            TryAgainLaterError: it is busy, or about to start.
+            StoreBusyError: it is busy, or about to start.
         """
         with self._faults(f"load block {key!r}"):
             known = self._fetch(key)
@@ -144,7 +145,7 @@ class SqlStore:
             return before
         changed = (row[_HEAD:] for row in rows if row[_HEAD] is not None)
         known = assemble(rows[0][:_HEAD], changed, before)
-        self._remember(key, known)
+        remember(self._known, key, known, _KNOWN_BLOCKS)
         return known
 
     def _rows(self, key: str, since: Known | None) -> Rows:
@@ -156,7 +157,7 @@ class SqlStore:
 
         Raises:
             StoreError: the database is broken, or keeps an address of the block elsewhere.
-            TryAgainLaterError: it is busy; nothing was written.
+            StoreBusyError: it is busy; nothing was written.
         """
         with self._faults(f"swap block {key!r}", writing=True):
             before = None
@@ -178,7 +179,7 @@ class SqlStore:
                 self._known.pop(key, None)
                 raise
             if won:
-                self._remember(key, known)
+                remember(self._known, key, known, _KNOWN_BLOCKS)
             return won
 
     def keys(self, prefix: str) -> list[str]:
@@ -186,7 +187,7 @@ class SqlStore:
 
         Raises:
             StoreError: the database is broken or unreachable.
-            TryAgainLaterError: it is busy, or about to start.
+            StoreBusyError: it is busy, or about to start.
         """
         params = statements.prefix_params(prefix)
         with self._faults("list blocks"):
@@ -200,7 +201,7 @@ class SqlStore:
 
         Raises:
             StoreError: the database is broken or unreachable.
-            TryAgainLaterError: it is busy, or about to start.
+            StoreBusyError: it is busy, or about to start.
         """
         params = {"container": owner.container_id, "ifname": owner.ifname, "pod_uid": owner.pod_uid}
         statement = statements.keys_of_owner(pod=bool(owner.pod_uid))
@@ -225,16 +226,6 @@ class SqlStore:
         self._known.clear()
         self._database.close()
 
-    def _remember(self, key: str, known: Known) -> None:
-        self._known.pop(key, None)
-        self._known[key] = known
-        if len(self._known) > _KNOWN_BLOCKS:
-            try:
-                self._known.pop(next(iter(self._known)), None)
-            except (RuntimeError, StopIteration):
-                # Another thread changed the cache just now; it will drop one in its turn.
-                return
-
     @contextmanager
     def _faults(self, what: str, *, writing: bool = False) -> Iterator[None]:
         """Turn what SQLAlchemy and the driver raise into podnet's errors."""
@@ -248,7 +239,7 @@ class SqlStore:
                 "changed by hand, or restore a backup",
             ) from error
         except exc.TimeoutError as error:
-            raise DeadlineError(
+            raise StoreBusyError(
                 f"{database.place}: cannot {what}: no connection became free"
             ) from error
         except UnicodeError as error:
@@ -261,7 +252,7 @@ class SqlStore:
         msg = f"{self._database.place}: cannot {what}: {fault.text}"
         details = [f"SQL state {fault.state}"] if fault.state else []
         if fault.passes:
-            return TryAgainLaterError(msg, "; ".join(details))
+            return StoreBusyError(msg, "; ".join(details))
         if fault.twice:
             details.append(
                 "one of its addresses has a row already, which another block or other hands put "

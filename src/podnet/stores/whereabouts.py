@@ -22,7 +22,8 @@ def open(url: str) -> WhereaboutsStore:  # noqa: A001 - what a store module offe
     Without a path the pod's service account is used, else the file that ``KUBECONFIG`` names, else
     ``~/.kube/config``. The objects are in the namespace that the context names, ``kube-system`` if
     it names none, as whereabouts has it. Options: ``context``, a context of the file; ``namespace``
-    instead of the context's; ``timeout``, seconds that one call may take (10). An example:
+    instead of the context's; ``timeout``, seconds that the attempts of one call may take (10),
+    each of them 7 at most, since whereabouts' Lease lasts for 15. An example:
     ``whereabouts:/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig``.
 
     Raises:
@@ -32,16 +33,17 @@ def open(url: str) -> WhereaboutsStore:  # noqa: A001 - what a store module offe
     path, options = parse(url)
     try:
         from podnet.cluster.door import Cluster
+        from podnet.stores.whereabouts_lease import REQUEST_MOST
         from podnet.stores.whereabouts_store import WhereaboutsStore
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in _GUESTS:
             raise
         raise InvalidConfigError(
             f"store {url!r} needs {error.name}, which is not installed: "
-            "pip install 'podnet[kubernetes]'"
+            "install podnet with its extra 'kubernetes'"
         ) from error
     timeout = float(options["timeout"])
-    cluster = Cluster(path, options["context"], timeout=timeout)
+    cluster = Cluster(path, options["context"], timeout=min(timeout, REQUEST_MOST))
     return WhereaboutsStore(cluster, options["namespace"], timeout=timeout)
 
 

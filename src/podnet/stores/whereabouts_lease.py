@@ -22,6 +22,7 @@ from podnet.cluster.answers import (
     UnknownOutcomeError,
     UnreachableError,
 )
+from podnet.cluster.pauses import Pauses
 from podnet.cluster.resource import LEASES
 from podnet.errors import PodnetError
 
@@ -36,7 +37,11 @@ DURATION = 15
 """Seconds for which others believe in a holder that is not heard of; client-go's own default.
 Nobody waits for it unless a process dies while it holds the Lease."""
 
+REQUEST_MOST = 7.0
+"""Seconds that one request may take: a renewal and the write after it end before it has run out."""
+
 _RENEW_AFTER = 3.0
+_RENEW_MOST = 3.0
 _MARGIN = 1.0
 """whereabouts tells its 1.5 s as 1 s, and goes on for a while when it has lost the Lease."""
 _POLL = 0.1
@@ -49,9 +54,7 @@ class LeaseLostError(UnreachableError):
 class Leader:
     """Takes one Lease, again and again. Only one thread at a time may use it."""
 
-    def __init__(
-        self, cluster: Cluster, namespace: str, name: str, *, node: str = "", patience: float = 30.0
-    ) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, name: str, *, node: str = "") -> None:
         """Prepare; nothing is asked yet.
 
         Args:
@@ -59,22 +62,20 @@ class Leader:
             namespace: of the Lease.
             name: of the Lease.
             node: told in the Lease to people.
-            patience: seconds to wait for other holders.
         """
         self._cluster = cluster
         self._namespace = namespace
         self._name = name
         self._node = node or os.uname().nodename
-        self._patience = patience
         self._left: Document | None = None
         self._held: Leading | None = None
 
     @contextmanager
-    def leading(self, patience: float | None = None) -> Iterator[Leading]:
+    def leading(self, patience: float) -> Iterator[Leading]:
         """Hold the Lease; who holds it already goes on holding it.
 
         Args:
-            patience: seconds to wait for other holders, if not as long as usual.
+            patience: seconds to wait for other holders.
 
         Raises:
             UnreachableError: others held it for the whole patience.
@@ -85,19 +86,20 @@ class Leader:
             return
         # Never "namespace/pod", as whereabouts calls itself: two of one name would both lead.
         identity = f"podnet:{self._node}:{os.getpid()}:{os.urandom(6).hex()}"
-        self._held = held = self._acquire(identity, patience or self._patience)
+        self._held = held = self._acquire(identity, time.monotonic() + patience)
         try:
             yield held
         finally:
             self._held = None
             self._left = self._release(held)
 
-    def _acquire(self, identity: str, patience: float) -> Leading:
-        ends = time.monotonic() + patience
+    def _acquire(self, identity: str, ends: float) -> Leading:
         seen: tuple[object, float] = (None, 0.0)
+        pauses, refused = Pauses(ends), ""
         # As this process left it, it may still be: that saves a question.
         found, self._left = self._left, None
         while True:
+            remembered = found is not None
             if found is None:
                 found = self._cluster.get(LEASES, self._name, self._namespace)
             now = time.monotonic()
@@ -107,20 +109,30 @@ class Leader:
             holder = spec.get("holderIdentity") or ""
             lasting = float(spec.get("leaseDurationSeconds") or 0)
             if holder in ("", identity) or now - seen[1] > lasting + _MARGIN:
-                taken = self._take(identity, found)
-                if taken is not None:
-                    return Leading(self, identity, taken, now)
-            elif now > ends:
+                try:
+                    return Leading(self, identity, self._put(identity, found), now)
+                except (ExistsError, ConflictError):
+                    pass  # somebody else was faster
+                except UnknownOutcomeError as error:
+                    # The next look tells: nobody else has this identity.
+                    if not pauses.again(error.again_after):
+                        raise
+                except (MissingError, InvalidObjectError):
+                    # It was deleted or changed meanwhile, or else it will be refused again.
+                    if found is None or refused == found["metadata"]["resourceVersion"]:
+                        raise
+                    refused = found["metadata"]["resourceVersion"]
+            if now > ends:
                 raise UnreachableError(
-                    f"the Lease {self._namespace}/{self._name} is held by {holder}",
+                    f"the Lease {self._namespace}/{self._name} is held by {holder or 'others'}",
                     f"since {spec.get('acquireTime')}, renewed at {spec.get('renewTime')}",
                 )
-            else:
+            if not remembered:
                 time.sleep(_POLL * (0.5 + random.random()))  # noqa: S311 - spreads the pollers
             found = None
 
-    def _take(self, identity: str, found: Document | None) -> Document | None:
-        """Write the identity into the Lease; None where somebody else was faster."""
+    def _put(self, identity: str, found: Document | None) -> Document:
+        """Write the identity into the Lease as it was found; return it as it is then."""
         spec = {} if found is None else found.get("spec") or {}
         now = _now()
         mine = spec.get("holderIdentity") == identity
@@ -132,59 +144,71 @@ class Leader:
             "renewTime": now,
             "leaseTransitions": int(spec.get("leaseTransitions") or 0) + (not mine),
         }
-        try:
-            if found is None:
-                meta = {"name": self._name}
-                return self._cluster.create(
-                    LEASES, {"metadata": meta, "spec": wanted}, self._namespace
-                )
-            return self._cluster.replace(LEASES, {**found, "spec": wanted})
-        except (ExistsError, ConflictError, MissingError, InvalidObjectError):
-            return None
-        except UnknownOutcomeError:
-            return None  # the next look tells: nobody else has this identity
+        if found is None:
+            meta = {"name": self._name}
+            return self._cluster.create(LEASES, {"metadata": meta, "spec": wanted}, self._namespace)
+        return self._cluster.replace(LEASES, {**found, "spec": wanted})
 
-    def renew(self, identity: str, document: Document) -> Document:
-        """Tell that the holder is alive; return the Lease as it is then.
+    def renew(self, held: Leading) -> None:
+        """Tell that the holder is alive.
 
         Raises:
             LeaseLostError: it is another's.
             StoreError: the API server cannot be reached or refuses.
         """
-        found: Document | None = document
-        for _ in range(3):
-            taken = self._take(identity, found)
-            if taken is not None:
-                return taken
-            found = self._cluster.get(LEASES, self._name, self._namespace)
-            if found is None or (found.get("spec") or {}).get("holderIdentity") != identity:
-                break
-        raise LeaseLostError(f"the Lease {self._namespace}/{self._name} was taken over")
+        pauses = Pauses(time.monotonic() + _RENEW_MOST)
+        while True:
+            before, after = held.document["spec"].get("renewTime"), 0.0
+            try:
+                held.document = self._put(held.identity, held.document)
+            except (ConflictError, MissingError):
+                self._look(held)
+            except UnknownOutcomeError as error:
+                self._look(held)
+                if held.document["spec"].get("renewTime") != before:
+                    return
+                after = error.again_after
+            else:
+                return
+            if not pauses.again(after):
+                raise UnreachableError(f"cannot renew the Lease {self._namespace}/{self._name}")
+
+    def _look(self, held: Leading) -> None:
+        """Read a held Lease anew.
+
+        Raises:
+            LeaseLostError: it is another's.
+        """
+        found = self._cluster.get(LEASES, self._name, self._namespace)
+        if found is None or (found.get("spec") or {}).get("holderIdentity") != held.identity:
+            raise LeaseLostError(f"the Lease {self._namespace}/{self._name} was taken over")
+        held.document = found
 
     def _release(self, held: Leading) -> Document | None:
         """Give it up; where that fails, others wait until it has run out."""
-        document, now = held.document, _now()
-        spec = {
-            "holderIdentity": "",
-            "leaseDurationSeconds": 1,
-            "acquireTime": now,
-            "renewTime": now,
-            "leaseTransitions": document["spec"].get("leaseTransitions", 0),
-        }
         try:
-            return self._cluster.replace(LEASES, {**document, "spec": spec})
+            try:
+                return self._cluster.replace(LEASES, _without_holder(held.document))
+            except (ConflictError, UnknownOutcomeError):
+                self._look(held)
+                return self._cluster.replace(LEASES, _without_holder(held.document))
         except PodnetError:
             return None
 
 
 class Leading:
-    """A Lease while it is held."""
+    """A Lease while it is held.
+
+    Attributes:
+        identity: of the holder.
+        document: the Lease as it was seen last.
+    """
 
     def __init__(self, leader: Leader, identity: str, document: Document, since: float) -> None:
         self._leader = leader
-        self._identity = identity
         # Of the time before the request: the record counts from when it was written.
         self._renewed = since
+        self.identity = identity
         self.document = document
 
     def keep(self) -> None:
@@ -196,8 +220,20 @@ class Leading:
         """
         now = time.monotonic()
         if now - self._renewed > _RENEW_AFTER:
-            self.document = self._leader.renew(self._identity, self.document)
+            self._leader.renew(self)
             self._renewed = now
+
+
+def _without_holder(document: Document) -> Document:
+    now = _now()
+    spec = {
+        "holderIdentity": "",
+        "leaseDurationSeconds": 1,
+        "acquireTime": now,
+        "renewTime": now,
+        "leaseTransitions": document["spec"].get("leaseTransitions", 0),
+    }
+    return {**document, "spec": spec}
 
 
 def _now() -> str:

@@ -21,8 +21,8 @@ from podnet.errors import StoreError
 from podnet.ipam.whereabouts import pool_of_domain, pool_of_name, range_of_name
 from podnet.model.addresses import parse_prefix
 from podnet.stores.whereabouts_change import PoolFullError, document, json_patch
-from podnet.stores.whereabouts_lease import Leader
 from podnet.stores.whereabouts_pool import DOMAIN, NoRangeError, PoolObject
+from podnet.stores.whereabouts_turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,17 +51,15 @@ class Memory:
     Attributes:
         pid: whose it is.
         lock: held while ``pools`` is changed.
-        turn: held by the one thread that leads, which may lead within what it leads.
+        turns: which thread holds whereabouts' Lease.
         pools: IPPools as last read or written.
-        leaders: name of a Lease to who takes it; only for who has the turn.
         rivals: domain to what is known to be handed out elsewhere.
     """
 
     pid: int = field(factory=os.getpid)
     lock: threading.Lock = field(factory=threading.Lock)
-    turn: threading.RLock = field(factory=threading.RLock)
+    turns: Turns = field(factory=Turns)
     pools: OrderedDict[str, PoolObject] = field(factory=OrderedDict)
-    leaders: dict[str, Leader] = field(factory=dict)
     rivals: dict[str, dict[Address, Lease]] = field(factory=dict)
 
 
@@ -159,6 +157,7 @@ class Pools:
 
         Raises:
             InvalidObjectError: somebody else was faster, or the object breaks a rule.
+            MissingError: it cannot be created, because there is no such namespace.
             PoolFullError: it would be too large.
             UnknownOutcomeError: the reply was lost.
         """
@@ -175,7 +174,11 @@ class Pools:
                 kind=JSON_PATCH,
                 meta_only=True,
             )
-        except (ConflictError, ExistsError, MissingError):
+        except (ConflictError, ExistsError):
+            return None
+        except MissingError:
+            if not pool.uid:
+                raise
             return None
         except TooLargeError as error:
             raise PoolFullError(f"IPPool {name!r} is full", str(error)) from error

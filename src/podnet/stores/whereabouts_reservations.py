@@ -7,6 +7,7 @@ they are of, so that one whose entry is gone is known for what it is: left over.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -18,6 +19,7 @@ from podnet.cluster.answers import (
     UnknownOutcomeError,
     UnreachableError,
 )
+from podnet.cluster.pauses import Pauses
 from podnet.cluster.resource import PODS, custom
 from podnet.errors import PodnetError
 from podnet.ipam.whereabouts import reservation_name, reserved_address
@@ -42,7 +44,8 @@ RESERVATIONS = custom(
 POOL = PREFIX + "pool"
 
 _FEW = 8
-_TRIES = 5
+_TRIED_FOR = 3.0
+"""Seconds for which a write without a reply is repeated."""
 
 
 @frozen
@@ -71,6 +74,12 @@ class Reservation:
         if self.podref:
             return self.podref == podref and self.ifname in ("", ifname)
         return not podref and bool(self.container) and self.container == entry.get("id")
+
+    def tells(self, wanted: Document) -> bool:
+        """Tell whether it is as an object that podnet wanted to create."""
+        told = {"podref": self.podref, "ifname": self.ifname, "containerid": self.container}
+        notes = wanted["metadata"]["annotations"]
+        return (told, self.pool) == (wanted["spec"], notes[POOL])
 
     def __str__(self) -> str:
         return f"{self.podref or 'no pod'} ({self.ifname})"
@@ -130,17 +139,20 @@ class Reservations:
                 "containerid": entry.get("id") or "",
             },
         }
-        for _ in range(_TRIES):
+        pauses, lost, after = Pauses(time.monotonic() + _TRIED_FOR), False, 0.0
+        while True:
             try:
                 made = self._cluster.create(RESERVATIONS, document, self._namespace)
             except ExistsError:
                 found = self.get(network_name, address)
                 if found is not None:
-                    return found, False
-            except UnknownOutcomeError:
-                continue  # the next one finds what this one made
+                    return found, lost and found.tells(document)
+            except UnknownOutcomeError as error:
+                lost, after = True, error.again_after  # the next one finds what this one made
             else:
                 return _read(address, made), True
+            if not pauses.again(after):
+                break
         raise UnreachableError(f"cannot reserve {address}", "no reply, or others come and go")
 
     def delete(self, reservation: Reservation) -> bool:
@@ -150,7 +162,8 @@ class Reservations:
             StoreError: the API server cannot be reached or refuses.
         """
         meta = reservation.document["metadata"]
-        for _ in range(_TRIES):
+        pauses = Pauses(time.monotonic() + _TRIED_FOR)
+        while True:
             try:
                 self._cluster.delete(
                     RESERVATIONS,
@@ -159,14 +172,15 @@ class Reservations:
                     uid=meta["uid"],
                     version=meta["resourceVersion"],
                 )
-            except UnknownOutcomeError:
-                continue
+            except UnknownOutcomeError as error:
+                if not pauses.again(error.again_after):
+                    return False
             except MissingError:
                 return True
             except ConflictError:
                 return False
-            return True
-        return False
+            else:
+                return True
 
     def has_pod(self, podref: str) -> bool:
         """Tell whether there is a pod, as far as we may know: where we may not, there is."""

@@ -8,18 +8,17 @@ of its own, whose range is the block.
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import nullcontext
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from podnet.errors import PodnetError, StoreError
+from podnet.errors import StoreError
 from podnet.ipam.whereabouts import pool_of_domain
 from podnet.model.addresses import BITS, Address, Prefix
 from podnet.model.block import BLOCK_BITS, Block, block_key
 from podnet.stores.whereabouts_details import entry_of
-from podnet.stores.whereabouts_lease import Leader
 from podnet.stores.whereabouts_place import FIRST_PART, first_part, place_of, ref_of_prefix
 from podnet.stores.whereabouts_pool import (
     DOMAIN,
@@ -34,12 +33,13 @@ from podnet.stores.whereabouts_rivals import Rivals
 from podnet.stores.whereabouts_swap import LedSwap, Swap, Target
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from podnet.cluster.door import Cluster
     from podnet.ipam.whereabouts import PoolRef
     from podnet.model.lease import Owner
+    from podnet.stores.whereabouts_lease import Leading
     from podnet.stores.whereabouts_place import Place
 
 DEFAULT_NAMESPACE = "kube-system"
@@ -167,20 +167,15 @@ class WhereaboutsStore:
 
     def _led(self, swap: Swap, target: Target, ref: PoolRef) -> bool:
         now = self._clock()
-        with self._pools.memory.turn, self._leader(ref).leading() as held:
+        with self._leading(ref) as held:
             led = LedSwap(swap, target, ref, self._rivals, self._pools, now)
             return led.run(held, self._timeout)
 
-    def _leader(self, ref: PoolRef) -> Leader:
-        leaders = self._pools.memory.leaders
-        if ref.lease not in leaders:
-            leaders[ref.lease] = Leader(
-                self._cluster, self.namespace, ref.lease, patience=self._patience
-            )
-        return leaders[ref.lease]
+    def _leading(self, ref: PoolRef) -> AbstractContextManager[Leading]:
+        turns = self._pools.memory.turns
+        return turns.leading(self._cluster, self.namespace, ref.lease, self._patience)
 
-    @contextmanager
-    def queue(self, prefix: str) -> Iterator[None]:
+    def queue(self, prefix: str) -> AbstractContextManager[None]:
         """Let those who want to change the same pool do so one after the other.
 
         The line is whereabouts' Lease: who loads and decides without it often has it for nothing.
@@ -189,11 +184,10 @@ class WhereaboutsStore:
             prefix: of the keys of the blocks.
         """
         ref = ref_of_prefix(prefix)
-        with ExitStack() as stack:
-            if ref is not None and stack.enter_context(_timed(self._pools.memory.turn)):
-                with suppress(PodnetError):
-                    stack.enter_context(self._leader(ref).leading(_QUEUE_PATIENCE))
-            yield
+        if ref is None:
+            return nullcontext()
+        turns = self._pools.memory.turns
+        return turns.queued(self._cluster, self.namespace, ref.lease, _QUEUE_PATIENCE)
 
     def _target(self, place: Place, new: Block | None) -> Target | None:
         """Return the pool to write; None if there is nothing to take out."""
@@ -284,7 +278,7 @@ class WhereaboutsStore:
         ref = pool_of_domain(domain)
         if ref is None or not ref.unique:
             return False
-        with self._pools.memory.turn, self._leader(ref).leading() as held:
+        with self._leading(ref) as held:
             pool = self._pools.fresh(ref.name)
             _check_range(ref, pool)
             around = self._rivals.around(ref, pool)
@@ -301,17 +295,6 @@ class WhereaboutsStore:
     def close(self) -> None:
         """Close the connection."""
         self._cluster.close()
-
-
-@contextmanager
-def _timed(lock: threading.RLock) -> Iterator[bool]:
-    """Have a lock, or do without after a while; tell which."""
-    has = lock.acquire(timeout=_QUEUE_PATIENCE)
-    try:
-        yield has
-    finally:
-        if has:
-            lock.release()
 
 
 def _check_range(ref: PoolRef, pool: PoolObject | None) -> None:

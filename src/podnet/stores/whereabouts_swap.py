@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from podnet.cluster.answers import InvalidObjectError, UnknownOutcomeError, UnreachableError
+from podnet.cluster.pauses import Pauses
 from podnet.errors import StoreError
 from podnet.stores.whereabouts_change import Change, plan
 from podnet.stores.whereabouts_details import REMEMBERED, new_token
@@ -83,6 +84,7 @@ class Swap:
         self._expected = expected
         self._token = new_token()
         self._unsure: PoolObject | None = None
+        self._open: PoolObject | None = None
         self._refused = ""
         self._planned: tuple[PoolObject | None, Change] | None = None
 
@@ -116,7 +118,7 @@ class Swap:
             UnknownOutcomeError: what became of a write whose reply was lost cannot be known.
             StoreError: the API server refuses, or the pool has no room.
         """
-        ends = time.monotonic() + timeout
+        pauses = Pauses(time.monotonic() + timeout)
         written = None
         while True:
             if self._unsure is not None and written is not None and self._is_done(pool):
@@ -127,25 +129,30 @@ class Swap:
                 return None
             wanted = prepare(pool, planned)
             if wanted is None:
+                self._must_be_sure(pool)
                 return None
             base = pool or self._target.empty
             written = Written(pool, base, planned)
-            if (sent := self._send(base, wanted)) is not None:
-                return Written(pool, sent[0], planned)
-            if time.monotonic() > ends:
-                kind = UnreachableError if self._unsure is None else UnknownOutcomeError
-                raise kind(f"cannot change IPPool {self._target.name!r}", "the time is up")
+            try:
+                sent = self._send(base, wanted)
+            except UnknownOutcomeError as error:
+                self._unsure, self._open = self._unsure or base, base
+                if not pauses.again(error.again_after):
+                    raise
+            else:
+                if sent is not None:
+                    return Written(pool, sent[0], planned)
+                if pauses.left <= 0:
+                    kind = UnreachableError if self._unsure is None else UnknownOutcomeError
+                    raise kind(f"cannot change IPPool {self._target.name!r}", "the time is up")
             pool = self._pools.fresh(self._target.name)
 
     def _send(self, pool: PoolObject, change: Change) -> tuple[PoolObject | None] | None:
-        """Write once; return the pool as it is then, or None where it was not, or may not be."""
+        """Write once; return the pool as it is then, or None where others were faster."""
         try:
             if self._new is None and self._target.whole:
                 return (None,) if self._pools.delete(pool) else None
             written = self._pools.write(pool, change)
-        except UnknownOutcomeError:
-            self._unsure = self._unsure or pool
-            return None
         except InvalidObjectError:
             # A test that failed and a broken rule look alike; the former goes with a newer version.
             if self._refused == pool.version:
@@ -161,18 +168,19 @@ class Swap:
         """Let pass what is known not to have been done.
 
         Raises:
-            UnknownOutcomeError: a write without a reply may have been done, and then overwritten.
+            UnknownOutcomeError: a write without a reply may have been done, and then overwritten,
+                or may still be done.
         """
-        base = self._unsure
+        base, what = self._unsure, f"no reply to a change of IPPool {self._target.name!r}"
         if base is None:
             return
+        if self._open is not None and _version(pool) == _version(self._open):
+            raise UnknownOutcomeError(what, "which may still be carried out")
         if pool is not None and self._new is not None and base.uid in ("", pool.uid):
             tokens, before = (each.tokens(self._target.index) for each in (pool, base))
             if len(tokens) < REMEMBERED or (before and before[0] in tokens):
                 return
-        raise UnknownOutcomeError(
-            f"no reply to a change of IPPool {self._target.name!r}", "which changed again since"
-        )
+        raise UnknownOutcomeError(what, "which changed again since")
 
 
 class LedSwap:
@@ -255,6 +263,10 @@ class LedSwap:
                 if not change.entries or self._pools.write(pool, change) is not None:
                     return
         raise UnreachableError(f"cannot change IPPool {self._target.name!r}", "others always won")
+
+
+def _version(pool: PoolObject | None) -> tuple[str, str]:
+    return ("", "") if pool is None else (pool.uid, pool.version)
 
 
 def _without(pool: PoolObject, change: Change) -> Change:

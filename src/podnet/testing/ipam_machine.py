@@ -168,7 +168,7 @@ class IpamMachine(RuleBasedStateMachine):
             return
         if held is not None:
             assert lease.ip == held.ip
-            assert lease.since == held.since
+            assert lease.since == (held.since if held.owner == owner else self.now)
             if held.owner != owner:
                 self.former.append(held)
                 assert lease.sequence > held.sequence

@@ -241,11 +241,11 @@ class Ledger:
         assert op.what == "allocate", f"{op} was refused: {error!r}"
         assert op.pool is not None
         if isinstance(error, PoolExhaustedError):
-            assert op.had is None, f"{op.owner} was refused an address although it holds {op.had}"
+            assert op.had is None or op.unsure, f"{op.owner} was refused, and holds {op.had}"
             assert not op.free, f"refused although {sorted(op.free)} were free all the time"
             assert op.spent or not self._strict, "refused although one or another was always free"
         elif isinstance(error, AddressUnavailableError):
-            held = op.had is not None and str(op.had.ip) == op.requested
+            held = op.had is not None and not op.unsure and str(op.had.ip) == op.requested
             assert not held, f"{op.requested} refused to {op.owner}, who holds it"
             # One pod has one address of a pool: another one is refused to it.
             assert op.mine or op.requested not in op.free, (

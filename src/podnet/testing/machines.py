@@ -74,9 +74,9 @@ def rule(**strategies: Any) -> Callable[[Callable[..., None]], Callable[..., Non
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
-        def counted(self: RuleBasedStateMachine, **values: Any) -> None:
+        def counted(self: RuleBasedStateMachine, *values: Any, **named: Any) -> None:
             STEPS[type(self).__name__] += 1
-            function(self, **values)
+            function(self, *values, **named)
 
         ruled: Callable[..., None] = stateful.rule(**strategies)(counted)  # type: ignore[no-untyped-call]
         return ruled

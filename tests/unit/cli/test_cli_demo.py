@@ -159,5 +159,5 @@ def test_the_demo_says_at_once_that_pyyaml_is_missing(monkeypatch, capsys):
     monkeypatch.setattr("podnet.cli.demo.in_child", lambda _work: 0)
     assert main(["demo"]) == 1
     shown = capsys.readouterr()
-    assert "PyYAML is not installed: pip install 'podnet[cli]'" in shown.err
+    assert "PyYAML is not installed: install podnet with its extra 'cli'" in shown.err
     assert json.loads(shown.out)["code"] == 6

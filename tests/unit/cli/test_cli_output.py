@@ -249,7 +249,7 @@ def test_in_table_mode_an_error_is_only_the_line(screen):
         (
             ModuleNotFoundError("No module named 'yaml'", name="yaml"),
             1,
-            "pip install 'podnet[cli]'",
+            "install podnet with its extra 'cli'",
         ),
         (KeyboardInterrupt(), 130, ""),
     ],

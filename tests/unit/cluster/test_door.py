@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -46,6 +49,52 @@ def write(cluster, verb, old):
     if verb == "patch":
         return cluster.patch(CONFIGS, "a", {"data": {"x": "2"}}, "default")
     return cluster.delete(CONFIGS, "a", "default", uid=meta["uid"])
+
+
+@contextmanager
+def served_by(answer, tmp_path, timeout):
+    """A door to a server that answers each request by ``answer(connection)``, and its requests."""
+    asked = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            asked.append(connection)
+            connection.recv(65536)
+            answer(connection)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    path = tmp_path / "server"
+    path.write_text(
+        json.dumps(
+            {
+                "current-context": "c",
+                "clusters": [
+                    {
+                        "name": "c",
+                        "cluster": {"server": f"http://127.0.0.1:{listener.getsockname()[1]}"},
+                    }
+                ],
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                "users": [{"name": "u", "user": {"token": "x"}}],
+            }
+        )
+    )
+    door = Cluster(str(path), timeout=timeout)
+    try:
+        yield door, asked
+    finally:
+        door.close()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+        for connection in asked:
+            connection.close()
 
 
 class TestVerbs:
@@ -245,6 +294,23 @@ class TestLostConnections:
         assert isinstance(caught.value, StoreError)
         assert caught.value.code == 11
 
+    def test_when_to_repeat_a_write_is_told(self, tmp_path):
+        """A proxy's 503: another may have sent the request on before it gave up."""
+
+        def answer(connection):
+            connection.sendall(
+                b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n"
+                b"Connection: close\r\n\r\n"
+            )
+
+        with served_by(answer, tmp_path, timeout=3) as (door, asked):
+            with pytest.raises(UnknownOutcomeError) as caught:
+                made(door)
+            assert caught.value.again_after == 7
+            with pytest.raises(UnreachableError, match="503"):
+                door.get(CONFIGS, "a", "default")
+            assert len(asked) == 2
+
     def test_no_server(self, kubeconfig, kube):
         kube.stop()
         door = Cluster(kubeconfig, timeout=0.5)
@@ -283,6 +349,28 @@ class TestSlowness:
             door.get(CONFIGS, "a", "default")
         assert time.monotonic() - start < 1
         door.close()
+
+    def test_so_have_all_pages_of_a_list_together(self, kubeconfig, kube):
+        door = Cluster(kubeconfig, timeout=0.5)
+        for n in range(8):
+            made(door, f"c{n}")
+        kube.fail(Slow(0.2), verb="list", times=None)
+        start = time.monotonic()
+        with pytest.raises(UnreachableError):
+            door.list_all(CONFIGS, "default", page=1)
+        assert time.monotonic() - start < 0.8
+        door.close()
+
+    def test_so_has_a_body_that_begins_late_and_does_not_end(self, tmp_path):
+        def answer(connection):
+            time.sleep(0.4)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+
+        with served_by(answer, tmp_path, timeout=0.5) as (door, _):
+            start = time.monotonic()
+            with pytest.raises(UnreachableError):
+                door.get(CONFIGS, "a", "default")
+            assert time.monotonic() - start < 0.7
 
     def test_a_write_has_a_limit_and_is_unknown_then(self, kubeconfig, kube):
         door = Cluster(kubeconfig, timeout=0.3)
@@ -333,7 +421,7 @@ class TestCredentials:
 
         def ask():
             cluster.get(CONFIGS, "a", "default")
-            sessions.add(id(cluster._line._session()))
+            sessions.add(id(cluster._line._own.session))
 
         threads = [threading.Thread(target=ask) for _ in range(8)]
         for thread in threads:
@@ -341,6 +429,25 @@ class TestCredentials:
         for thread in threads:
             thread.join()
         assert len(sessions) == 1
+
+    def test_old_connections_are_closed_with_their_last_use(self, cluster, kube, tmp_path):
+        kube.allow("secret-0")
+        kube.kubeconfig(str(tmp_path), token="secret-0")
+        version = made(cluster)["metadata"]["resourceVersion"]
+        changes = cluster.watch(CONFIGS, version)
+        sessions = []
+        for n in range(1, 5):
+            sessions.append(cluster._line._own.session)
+            kube.allow(f"secret-{n}")
+            kube.expire(f"secret-{n - 1}")
+            kube.kubeconfig(str(tmp_path), token=f"secret-{n}")
+            made(cluster, f"b{n}")
+        assert [one.is_closed for one in sessions] == [False, True, True, True]
+        assert next(changes).object["metadata"]["name"] == "b1"
+        kube.end_watches()
+        list(changes)
+        assert sessions[0].is_closed
+        assert not cluster._line._own.session.is_closed
 
     @pytest.mark.parametrize(
         ("text", "why"),
@@ -390,8 +497,6 @@ class TestCredentials:
 
     @pytest.mark.parametrize("version", ["v1", "v1beta1"])
     def test_credential_plugins(self, kube, tmp_path, version):
-        import json
-
         kube.allow("from-plugin")
         plugin = tmp_path / "plugin"
         plugin.write_text('#!/bin/sh\necho \'{"status": {"token": "\'$WORD\'-plugin"}}\'\n')
@@ -522,12 +627,12 @@ class TestLife:
 
     def test_forked_processes_have_connections_of_their_own(self, cluster):
         made(cluster)
-        inherited = cluster._line._process.session
+        inherited = cluster._line._own.session
 
         def child(number):
             name = f"child-{number}"
             made(cluster, name)
-            assert cluster._line._process.session is not inherited
+            assert cluster._line._own.session is not inherited
             for _ in range(20):
                 assert cluster.get(CONFIGS, name, "default")["metadata"]["name"] == name
             cluster.close()

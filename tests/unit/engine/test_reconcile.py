@@ -88,6 +88,26 @@ def test_the_young_the_claimed_and_other_nodes_are_left_alone():
     assert len(held(ipam)) == 3
 
 
+def test_a_new_container_of_the_pod_is_young():
+    store, now = MemoryStore(), [NOW - 1000]
+    ipam = Ipam(store, node="here", clock=lambda: now[0])
+    ipam.allocate(POOL, Owner("old", "eth1", "default", "web-0", "uid"))
+    now[0] = NOW - 1  # another interface plugin has asked for it, and has not put it anywhere yet
+    ipam.allocate(POOL, Owner("new", "eth1", "default", "web-0", "uid"))
+    ((container, verdict, why),) = judged(ipam, DEAD)
+    assert (container, verdict) == ("new", "kept")
+    assert "younger than 300 s" in why
+
+
+def test_whom_podnet_has_no_record_of_is_told_only():
+    ipam, unseen = filled(), Testimony(False, "nobody sees it", sure=False)
+    assert judged(ipam, unseen) == [("c0", "unrecorded", "nobody sees it")]
+    assert judged(ipam, unseen, ALIVE) == [("c0", "kept", "it was seen")]
+    assert len(held(ipam)) == 3
+    assert judged(ipam, unseen, DEAD) == [("c0", "released", "it is gone")]
+    assert held(ipam) == ["c1", "c2"]
+
+
 def test_leases_without_a_node_are_judged_where_all_are_of_this_node():
     assert [e[0] for e in judged(filled(), DEAD, unnamed=True)] == ["c0", "c2"]
 
@@ -262,6 +282,14 @@ def test_without_a_record_the_address_tells(house, kernel, monkeypatch):
     assert told_of(house, lease(ip="10.0.0.2")) == dead
 
 
+def test_without_a_record_it_is_for_the_caller_to_be_sure(house):
+    sure = [
+        NodeWitness(house, folders=(), without_record=each).testify(lease()).sure
+        for each in (False, True)
+    ]
+    assert sure == [False, True]
+
+
 def test_without_a_record_all_has_to_be_seen(house, monkeypatch):
     def paths(self, missed):
         missed.append("/proc/1/ns/net: Permission denied")
@@ -299,5 +327,5 @@ def test_the_two_together(house, kernel):
     assert [(e.lease.owner.container_id, e.verdict) for e in found] == [
         ("c0", "kept"),
         ("c1", "released"),
-        ("c2", "released"),
+        ("c2", "unrecorded"),
     ]

@@ -25,7 +25,9 @@ def test_what_is_reserved_is_of_the_pool_in_whose_network_it_lies():
     Ipam(store).allocate(LAN, Owner("c", "eth1"))
     reserve(store, "lan", parse_span("10.0.0.240/28"), "printers", length=32)
     assert counted(store) == {("lan", "10.0.0.0/24"): (17, 16, False)}
-    assert counted(store, LAN) == {("lan", "10.0.0.0/24"): (16, 15, True)}  # .255 is no address of it
+    assert counted(store, LAN) == {
+        ("lan", "10.0.0.0/24"): (16, 15, True)
+    }  # .255 is no address of it
 
 
 def test_what_is_reserved_elsewhere_is_counted_nevertheless():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,8 +67,8 @@ def test_find_wants_pool_interface_and_more_than_a_name():
 def test_renew_hands_the_lease_to_the_new_container():
     block, lease = granted(EMPTY, 1, Owner("old", "eth1", "ns", "pod", "uid"))
     new_owner = Owner("new", "eth1", "ns", "pod", "uid")
-    new, renewed = grant.renew(block, lease, new_owner, node="n2", network="net")
-    assert (renewed.ip, renewed.since) == (lease.ip, lease.since)
+    new, renewed = grant.renew(block, lease, new_owner, node="n2", network="net", now=9.0)
+    assert (renewed.ip, renewed.since) == (lease.ip, 9.0)
     assert renewed.sequence > lease.sequence
     assert grant.revoke(new, lease.owner) == (new, ())
     assert grant.end(new, lease) == (new, ())
@@ -77,9 +78,11 @@ def test_renew_hands_the_lease_to_the_new_container():
 def test_renew_of_what_is_so_already_changes_nothing():
     owner = Owner("c", "eth1")
     block, lease = granted(EMPTY, 1, owner)
-    same, again = grant.renew(block, lease, owner, node="n", network="net")
+    same, again = grant.renew(block, lease, owner, node="n", network="net", now=9.0)
     assert same is block
     assert again is lease
+    anew = grant.renew(block, lease, owner, node="n", network="net", now=9.0, anew=True)[1]
+    assert (anew.since, anew.sequence) == (lease.since, lease.sequence + 1)
 
 
 def test_renew_on_another_node_moves_the_lease():
@@ -120,3 +123,9 @@ def test_sweep_takes_dead_attachments_of_this_node_and_network():
     new, gone = grant.sweep(block, network="net", node="n", valid={("live", "eth1")})
     assert [lease.owner.key for lease in gone] == [("dead", "eth0")]
     assert set(new.leases.values()) == kept
+
+
+def test_no_lease_is_written_over():
+    block, _ = granted(EMPTY, 3, Owner("c1", "eth1"))
+    with pytest.raises(ValueError, match="is held"):
+        granted(block, 3, Owner("c2", "eth1"))

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from podnet.engine import registry
+from podnet.engine.leases import Ipam
 from podnet.errors import InvalidConfigError, PodnetError
 from podnet.ipam.conf import read_want
 from podnet.ipam.host_local import parse_resolv_conf, read_range, set_fault
@@ -140,6 +141,7 @@ class Folder:
             clock=lambda: 5.0,
             step=lambda name: None,
             settings=SimpleNamespace(node="node-1"),
+            ipam=lambda store: Ipam(store, clock=lambda: 5.0, node="node-1"),
             served_by_sandbox=False,
         )
         self.plugin = registry.resolve(registry.PLUGINS["host-local"])(house, "host-local")

@@ -372,3 +372,33 @@ def test_static_mistakes_name_their_source():
         ({"args": {"cni": {"ips": ["y"]}}}, "args.cni.ips"),
     ):
         assert list(mistakes_of({"type": "static"}, **sources)) == [path]
+
+
+@pytest.mark.parametrize("version", ["", "0.1.0", "0.2.0"])
+def test_old_results_have_room_for_one_pool_of_a_family(version):
+    pools = [{"network": "10.0.0.0/24"}, {"network": "fd00::/64"}, {"network": "10.1.0.0/24"}]
+    two = {"type": "podnet-ipam", "pools": pools[:2]}
+    assert len(want_of(two, cni_version=version).sets) == 2
+    three = {"type": "podnet-ipam", "pools": pools}
+    assert "1 address per family" in mistakes_of(three, cni_version=version)["ipam.pools"]
+    fixed = {**two, "addresses": [{"address": "10.2.0.1/24"}]}
+    assert "1 address per family" in mistakes_of(fixed, cni_version=version)["ipam.pools"]
+
+
+@pytest.mark.parametrize(("kind", "key"), [("podnet-ipam", "pools"), ("whereabouts", "ipRanges")])
+def test_a_list_that_is_none_is_reported_once(kind, key):
+    with pytest.raises(InvalidConfigError) as raised:
+        want_of({"type": kind, key: "x"})
+    assert raised.value.mistakes == ((f"ipam.{key}", 'must be a list, not the string "x"'),)
+
+
+@pytest.mark.parametrize(("value", "rest"), [(None, 0), (0, 0), (1.5, 1.5), (60, 60)])
+def test_a_cool_down_is_any_number_of_seconds(value, rest):
+    pool = {"network": "10.0.0.0/24", "coolDown": value}
+    assert want_of({"type": "podnet-ipam", "pools": [pool]}).pools[0].cool_down == rest
+
+
+@pytest.mark.parametrize("value", [-1, 10**400, float("inf"), float("nan"), True, "1"])
+def test_a_cool_down_that_is_none(value):
+    pool = {"network": "10.0.0.0/24", "coolDown": value}
+    assert list(mistakes_of({"type": "podnet-ipam", "pools": [pool]})) == ["ipam.pools[0].coolDown"]

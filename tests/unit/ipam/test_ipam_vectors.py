@@ -280,6 +280,7 @@ def house():
         clock=lambda: 0.0,
         step=lambda name: None,
         settings=SimpleNamespace(node="node-1"),
+        ipam=lambda store: Ipam(store, clock=lambda: 0.0, node="node-1"),
     )
 
 

@@ -149,7 +149,7 @@ def test_a_refusal_to_one_who_holds(ledger):
     told(ledger, lease(WEB), [lease(DB, TWO)])
     op = asks(NEXT)
     ledger.begin(op)
-    with pytest.raises(AssertionError, match="although it holds"):
+    with pytest.raises(AssertionError, match="was refused, and holds"):
         ledger.refused(op, PoolExhaustedError("full"))
 
 

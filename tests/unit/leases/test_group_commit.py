@@ -10,6 +10,7 @@ from attrs import evolve
 
 from podnet.engine.combining import Combiner
 from podnet.engine.leases import Ipam
+from podnet.engine.requests import Allocation
 from podnet.errors import (
     InvalidConfigError,
     PoolExhaustedError,
@@ -17,6 +18,7 @@ from podnet.errors import (
     TryAgainLaterError,
 )
 from podnet.ipam.pick import Lowest
+from podnet.ipam.want import IpamWant
 from podnet.model.block import Block
 from podnet.model.lease import Owner
 from podnet.model.pool import Pool
@@ -307,3 +309,45 @@ def test_large_pools_look_into_few_blocks_and_find_the_last_address():
     store.loads = 0
     fresh.allocate(wide, owner(101))
     assert store.loads <= 2
+
+
+def test_a_plan_in_use_hears_of_freed_addresses_whatever_else_is_asked_for():
+    ipam = Ipam(MemoryStore())
+    wide = Pool("w", "10.0.0.0/20", first="10.0.3.250", last="10.0.4.5", picker="lowest")
+    leases = [ipam.allocate(wide, owner(n)) for n in range(12)]
+    plan = ipam._serving.plan(wide)
+    with pytest.raises(PoolExhaustedError):
+        ipam.allocate(wide, owner(99))
+    for n in range(300):
+        ipam._serving.plan(Pool(f"other {n}", "10.9.0.0/24"))
+    ipam.release(leases[3])
+    late = Allocation(what="allocate", plan=plan, owner=owner(100), network="", wanted=None)
+    ipam._serving.run("w", 4, late)
+    assert late.lease.ip == leases[3].ip
+
+
+def test_patience_counts_all_the_time_that_passes():
+    store, now = MemoryStore(), [0.0]
+    held_by_node(store)
+    load = store.load
+
+    def slow(key):
+        now[0] += 1
+        return load(key)
+
+    store.load = slow
+    ipam = Ipam(store, node="a", sleep=lambda _: None, monotonic=lambda: now[0], patience=5.0)
+    with pytest.raises(TryAgainLaterError, match="in blocks of other nodes"):
+        ipam.allocate(POOL, owner())
+    assert now[0] < 10
+
+
+def test_a_claims_lease_is_not_taken_back_with_those_of_one_of_its_pods():
+    ipam = Ipam(MemoryStore(), node="n")
+    full = Pool("full", "fd00::/128")
+    ipam.allocate(full, owner())
+    claim = Owner("claim:ns/db", "eth1", "ns")
+    for keeps, left in (("ns/db", 1), ("", 0)):
+        with pytest.raises(PoolExhaustedError):
+            ipam.acquire(IpamWant(sets=[POOL, full]), claim, claim=keeps)
+        assert len(ipam.release(claim)) == left

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from attrs import evolve
 
 import podnet
 from podnet.engine import registry
@@ -379,7 +380,7 @@ class TestGc:
 
     def test_is_of_this_node_s_name_for_what_podnet_gave(self, site):
         """A dataDir that nodes share by mistake loses nobody's addresses."""
-        object.__setattr__(site.house.settings, "node", "node-2")
+        site.house = House(evolve(site.house.settings, node="node-2"), kernel=FakeKernel())
         site.gc()
         assert self.left(site) == {"10.1.2.2", "10.1.2.3"}
 

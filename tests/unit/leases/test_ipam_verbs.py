@@ -13,6 +13,7 @@ from podnet.errors import (
     NotAvailableError,
     PoolExhaustedError,
     StoreError,
+    TryAgainLaterError,
 )
 from podnet.model.attachment import Call
 from podnet.stores.memory import MemoryStore
@@ -35,6 +36,9 @@ class House:
     def store(self):
         self.opened += 1
         return self.faulty
+
+    def ipam(self, store):
+        return Ipam(store, clock=self.clock, node=self.settings.node)
 
     def clock(self):
         return 5.0
@@ -301,3 +305,22 @@ def test_status_of_a_broken_configuration(house):
 def test_requested_address(house):
     result = add(house, NATIVE, runtimeConfig={"ips": ["10.9.8.7/8"]})
     assert [ip.address for ip in result.ips] == ["10.9.8.7/8"]
+
+
+@pytest.mark.parametrize("key", ["picker", "domain"])
+@pytest.mark.parametrize("verb", ["add", "status", "validate"])
+def test_what_add_would_refuse_status_refuses(house, verb, key):
+    value = {"picker": "nope", "domain": "podnet:store"}[key]
+    ipam = {"type": "podnet-ipam", "pools": [{"network": "10.0.0.0/24", key: value}]}
+    with pytest.raises(InvalidConfigError, match=value) as raised:
+        getattr(plugin(house, ipam), verb)(call(verb.upper(), ipam))
+    assert raised.value.code == 7
+
+
+def test_status_of_a_store_that_is_busy(house):
+    def busy(_key):
+        raise TryAgainLaterError("the domain is being moved")
+
+    house.faulty.load = busy
+    with pytest.raises(NotAvailableError, match="cannot be read"):
+        plugin(house, SCENARIO).status(call("STATUS", SCENARIO))

@@ -120,6 +120,7 @@ def test_other_stores_keep_one_domain_for_a_network_name():
     house = SimpleNamespace(
         store=lambda url="": store,
         store_url="memory:",
+        ipam=lambda store: Ipam(store, node="node-1"),
         clock=lambda: 0.0,
         step=lambda name: None,
         settings=SimpleNamespace(node="node-1"),
@@ -242,6 +243,15 @@ class TestSlices:
         ]
         delete(house, SLICED)
         assert entries(kube) == {"node-1-10.0.0.64-26": {}}
+
+    def test_what_whereabouts_gave_of_a_slice_is_checked_and_released(self, kube, house):
+        put_slices(kube, "net", {"node-1": "10.0.0.128/26"})
+        put_pool(kube, "node-1-10.0.0.128-26", "10.0.0.128/26", {"5": ("c1", "ns/web", "net1")})
+        told = {"cniVersion": "1.1.0", "ips": [{"address": "10.0.0.133/16"}]}
+        WhereaboutsPlugin(house, "whereabouts").check(call("CHECK", SLICED, prevResult=told))
+        kube.delete("nodeslicepools.whereabouts.cni.cncf.io", "net", NAMESPACE)
+        delete(house, SLICED)
+        assert entries(kube) == {"node-1-10.0.0.128-26": {}}
 
     def test_the_slice_of_a_named_network(self, kube, house):
         put_slices(kube, "red", {"node-1": "10.0.0.0/26"})

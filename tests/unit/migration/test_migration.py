@@ -236,17 +236,30 @@ def test_a_run_that_is_overtaken_says_so():
     assert len(leases(new)) == 2
 
 
-def test_by_url():
-    with podnet.open_ipam("memory:by-url-old") as ipam:
+def test_by_url(tmp_path):
+    old, new = (f"file:{tmp_path}/{name}" for name in ("old", "new"))
+    with podnet.open_ipam(old) as ipam:
         ipam.allocate(LAN, owner(1))
         ipam.allocate(WAN, owner(1))
-    done = migrate("memory:by-url-old", "memory:by-url-new")
+    done = migrate(old, new)
     assert [(each.domain, each.complete, each.leases) for each in done] == [
         ("lan", True, 1),
         ("wan", True, 1),
     ]
-    with podnet.open_ipam("memory:by-url-new") as ipam:
+    with podnet.open_ipam(new) as ipam:
         assert len(list(ipam.leases())) == 2
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("url", ["memory:", "memory:by-url"])
+def test_what_ends_with_the_process_is_refused(tmp_path, side, url):
+    urls = [f"file:{tmp_path}/store"]
+    with podnet.open_ipam(urls[0]) as ipam:
+        ipam.allocate(LAN, owner(1))
+        urls.insert(side, url)
+        with pytest.raises(InvalidConfigError, match="ends with the process"):
+            migrate(*urls)
+        assert len(list(ipam.leases())) == 1
 
 
 @pytest.mark.parametrize(

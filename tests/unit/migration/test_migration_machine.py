@@ -16,7 +16,6 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     precondition,
-    rule,
 )
 
 from podnet.engine.leases import Ipam
@@ -37,6 +36,7 @@ from podnet.model.pool import Pool
 from podnet.stores.memory import MemoryStore
 from podnet.testing import run_machine
 from podnet.testing.baton import Task, current
+from podnet.testing.machines import rule
 from podnet.testing.sites import FATES, FINE, LOST, Gate
 
 EXAMPLES = int(os.environ.get("PODNET_TEST_EXAMPLES", "150"))

@@ -7,6 +7,7 @@ so many, then the first to its end and the second to its own.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 from pathlib import Path
 
@@ -47,11 +48,11 @@ def ended(machine, call):
 
 
 def gets(pod, pool, side):
-    return lambda machine: machine.allocate.__wrapped__(machine, pod, pool, side, 0)
+    return lambda machine: inspect.unwrap(machine.allocate)(machine, pod, pool, side, 0)
 
 
 def gives(pod, pool, side):
-    return lambda machine: machine.release.__wrapped__(machine, pod, pool, side, 0)
+    return lambda machine: inspect.unwrap(machine.release)(machine, pod, pool, side, 0)
 
 
 def forth(machine):
@@ -60,6 +61,47 @@ def forth(machine):
 
 def back(machine):
     move(machine, "new", "old")
+
+
+def forth_and_back(machine):
+    """Another runs there and back, while the first stands still."""
+
+    def action():
+        for source, target in (("old", "new"), ("new", "old")):
+            machine.migration(source, target).run(machine.names[source], patience=0)
+
+    done = lambda task: task.error is None or machine.judge(task)  # noqa: E731
+    machine.start("move there and back", action, done, 0)
+
+
+def cancel(machine, source="old", target="new"):
+    machine.start(
+        f"cancel {source} to {target}",
+        lambda: machine.migration(source, target).cancel(machine.names[source]),
+        lambda task: task.error is None or machine.judge(task),
+        0,
+    )
+
+
+def cancel_back(machine):
+    cancel(machine, "new", "old")
+
+
+def claimed(machine):
+    """A move gets as far as the source's mark, and is killed before it."""
+    move(machine)
+    mover = machine.tasks[-1]
+    until_the_source_is_left(mover)
+    mover.kill()
+    machine.reap()
+
+
+def until_the_source_is_left(mover):
+    source = mark_key(part("lan")), "old", "swap"
+    for _ in range(2):  # its mark is written as it is, and then as what leads away
+        mover.go_on(FINE)
+        while (mover.point.key, mover.point.store, mover.point.what) != source:
+            mover.go_on(FINE)
 
 
 # Name of a meeting: machine, what was before, and the two calls.
@@ -79,6 +121,7 @@ MEETINGS = {
     ),
     "the owner asks again": ("Move", [gets(0, "wide", "old")], gets(0, "wide", "old"), forth),
     "two runs": ("Move", [gets(0, "wide", "old"), gets(1, "small", "old")], forth, forth),
+    "there and back meanwhile": ("Move", [gets(0, "wide", "old")], forth, forth_and_back),
     "both ways at once": ("Move", [gets(0, "wide", "old")], forth, back),
     "back, and a block is made": (
         "Move",
@@ -123,6 +166,14 @@ MEETINGS = {
         gets(0, "small", "new"),
         forth,
     ),
+    "a move is cancelled": ("Move", [gets(0, "wide", "old")], forth, cancel),
+    "a move is cancelled, and the source hands out": (
+        "Move",
+        [gets(0, "wide", "old"), claimed],
+        gets(1, "small", "old"),
+        cancel,
+    ),
+    "back, and it is cancelled": ("Move", [gets(0, "wide", "old"), forth], back, cancel_back),
     "another name": ("Renaming", [gets(0, "wide", "old")], gets(2, "wide", "old"), forth),
 }
 
@@ -190,9 +241,7 @@ def three_meet():
     machine.run(early, 2)  # the empty block is there, and the mark was read
     move(machine)
     mover = machine.tasks[-1]
-    source = mark_key(part("lan")), "old"
-    while (mover.point.key, mover.point.store) != source or mover.point.what != "swap":
-        mover.go_on(FINE)  # up to the source's mark
+    until_the_source_is_left(mover)
     gets(1, "small", "old")(machine)
     go(machine, machine.tasks[-1], 1000)
     for task in (early, mover):
@@ -200,8 +249,26 @@ def three_meet():
     machine.teardown()
 
 
-def test_three_meet():
-    three_meet()
+def three_meet_at_the_source():
+    """A block is begun at the source, the source is left, and another asks before blocks move."""
+    machine = machines.MoveMachine()
+    ended(machine, gets(0, "wide", "old"))
+    gets(1, "small", "old")(machine)
+    begun = machine.tasks[-1]
+    machine.run(begun, 2)  # the empty block is there, and the mark was read
+    move(machine)
+    mover = machine.tasks[-1]
+    until_the_source_is_left(mover)
+    mover.go_on(FINE)
+    gets(2, "small", "old")(machine)
+    for task in (machine.tasks[-1], begun, mover):
+        go(machine, task, 1000)
+    machine.teardown()
+
+
+@pytest.mark.parametrize("meeting", [three_meet, three_meet_at_the_source])
+def test_three_meet(meeting):
+    meeting()
 
 
 @pytest.mark.parametrize("meeting", MEETINGS)

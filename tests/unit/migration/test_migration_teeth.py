@@ -147,6 +147,21 @@ def frees_the_target_too_early(patch):
     patch.setattr(Move, "end", lambda self: self._marks.end(self._mark))
 
 
+def opens_what_it_read_before(patch):
+    """A closed block is opened at the target though it may have been there, and gone on, since."""
+
+    def settle(source, target, key, entry):
+        there = target.load(key)
+        if state_of(there and there[0]) is not State.OPEN:
+            made = migrate.opened(entry[0], there and there[0])
+            if not target.swap(key, made, there and there[1]):
+                return
+        source.swap(key, migrate.gone(entry[0]), entry[1])
+
+    for module in (migration_ground, migration_follow, migration_move):
+        patch.setattr(module, "settle", settle)
+
+
 def fences_nothing(patch):
     """Blocks that are begun at the target when it is claimed are opened nevertheless."""
     in_use = Marks._in_use
@@ -193,6 +208,7 @@ BROKEN = {
     sets_no_mark_at_the_source: "a new block is made at the source",
     seeks_once: "an address comes back at the source",
     frees_the_target_too_early: "a new block is made at the source",
+    opens_what_it_read_before: "there and back meanwhile",
     fences_nothing: "",
     keeps_what_was_released_while_joining: "a join, and an address comes back",
     joins_without_closing_first: "a join, and an address comes back",

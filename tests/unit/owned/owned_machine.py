@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from attrs import evolve
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition
 
 from podnet.engine.leases import Ipam
 from podnet.engine.migration_follow import Following
@@ -19,6 +19,7 @@ from podnet.ipam.migrate import State, state_of
 from podnet.model.pool import Pool
 from podnet.stores.memory import MemoryStore
 from podnet.testing.ledger import Op, pod_of
+from podnet.testing.machines import rule
 from podnet.testing.nodes_machine import NodesMachine
 from podnet.testing.simulation import Pod, Simulation, World, plain_node
 from podnet.testing.sites import Site

@@ -9,6 +9,7 @@ import time
 import pytest
 from attrs import evolve
 
+from podnet.cluster.answers import MissingError
 from podnet.errors import InvalidConfigError, StoreError, TryAgainLaterError
 from podnet.manifests.resources import definition
 from podnet.manifests.roles import node_rules
@@ -436,6 +437,39 @@ class TestLostReplies:
             store.swap(KEY, block(2), version)
         assert time.monotonic() - start < 5
         assert caught.value.code == 11
+
+    @pytest.mark.parametrize("verb", ["create", "patch", "delete"])
+    def test_a_write_that_fails_at_once_is_not_repeated_without_a_pause(self, opened, kube, verb):
+        store = opened(timeout=1)
+        version = None if verb == "create" else put(store, block(1))
+        kube.fail(Refuse(500, "InternalError", "failed calling webhook"), verb=verb, times=None)
+        kube.forget()
+        with pytest.raises(StoreError) as caught:
+            store.swap(KEY, None if verb == "delete" else block(2), version)
+        assert caught.value.code == 11
+        assert kube.writes < 10
+
+    def test_creating_where_nothing_can_be_is_an_error(self, store):
+        def create(*_, **__):
+            raise MissingError("no such place", status=404)
+
+        store._cluster.create = create
+        with pytest.raises(MissingError):
+            store.swap(KEY, block(1), None)
+
+    def test_done_and_a_person_changed_it_since(self, opened, kube):
+        """Who edits an object leaves podnet's annotations there."""
+        store = opened()
+        version = put(store, block(2))
+
+        def edit(_):
+            found = kube.get(BLOCKS, NAME)
+            del found["spec"]["leases"]["10.0.0.1"]
+            kube.replace(found)
+
+        self.interfere(store, kube, edit)
+        assert store.swap(KEY, block(3), version) is True
+        assert set(store.load(KEY)[0].leases) == {0, 2}
 
     def test_what_follows_a_loss_is_no_certainty(self, store, kube):
         """After a lost reply "nothing was done" must not be said for another reason."""

@@ -187,6 +187,11 @@ def test_names_are_sorted_and_not_hidden(tmp_path):
         (tmp_path / name).write_bytes(b"")
     assert disk.names(str(tmp_path)) == ["a", "b"]
     assert disk.names(str(tmp_path / "missing")) == []
+    (tmp_path / "folder").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "broken").symlink_to("missing")
+    assert disk.names(str(tmp_path), folders=True) == ["folder", "link"]
 
 
 def test_sweep_takes_old_left_overs_only(tmp_path):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import os
+import signal
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podnet import disk
 from podnet.engine.leases import Ipam
+from podnet.errors import IOFailureError, StoreError
 from podnet.model.block import domain_prefix
 from podnet.model.lease import Owner
 from podnet.model.pool import Pool
 from podnet.stores import file_index
 from podnet.stores.file import FileStore
+from podnet.testing import in_processes
 from podnet.testing.strategies import blocks, owners
 
 POOL = Pool("p", "10.0.0.0/16", picker="lowest")
@@ -137,8 +145,6 @@ def test_a_log_that_is_not_what_it_was_is_read_from_its_beginning(folder, damage
 
 
 def test_a_log_that_cannot_be_written_stops_the_swap(folder):
-    from podnet.errors import StoreError
-
     ipam = Ipam(store(folder))
     ipam.allocate(POOL, owner(0))
     os.unlink(log(folder))
@@ -170,3 +176,127 @@ def test_a_damaged_file_may_be_anybodys(folder, damage, known):
         file.write(f"+{os.path.basename(path)}\n")
     for reading in (reader, store(folder)):
         assert len(list(reading.seek(PREFIX, owner(9)))) == 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("call", ["names", "read_file", "open", "pread"])
+def test_what_could_not_be_read_once_is_read_the_next_time(folder, monkeypatch, call, first):
+    """Each call in turn fails once, as all do while a process has no descriptor left."""
+    right = getattr(os, call, None) or getattr(disk, call)
+    left = 0
+
+    def failing(*args, **options):
+        nonlocal left
+        left -= 1
+        if left:
+            return right(*args, **options)
+        raise OSError(errno.EMFILE, "no more") if hasattr(os, call) else IOFailureError("no more")
+
+    ipam = Ipam(store(folder))
+    ipam.allocate(POOL, owner(0))
+    for turn in itertools.count(1):
+        reader = store(folder)
+        if not first:
+            list(reader.seek(PREFIX, owner()))
+        ipam.allocate(POOL, owner(turn), requested=f"10.0.{turn % 3 * 2}.7")
+        ipam.release(owner(turn - 1))
+        left = turn
+        with monkeypatch.context() as patched, contextlib.suppress(StoreError):
+            patched.setattr(os if hasattr(os, call) else disk, call, failing)
+            list(reader.seek(PREFIX, owner(turn)))
+        for _ in range(2):
+            assert len(list(reader.seek(PREFIX, owner(turn)))) == 1
+            assert list(reader.seek(PREFIX, owner(turn - 1))) == []
+        if left > 0:
+            break
+
+
+@pytest.mark.parametrize("torn", ["-4%2F0500", "+4%2F0500", "\0\0\0", "+\0.block", "-/../x.block"])
+def test_a_torn_line_does_not_swallow_the_next_one(folder, torn):
+    ipam = Ipam(store(folder))
+    ipam.allocate(POOL, owner(0), requested="10.0.0.7")
+    with open(log(folder), "a") as file:
+        file.write(torn)
+    reader = store(folder)
+    assert list(reader.seek(PREFIX, owner(1))) == []
+    in_child_killed_before_minus(lambda: ipam.allocate(POOL, owner(1), requested="10.0.2.7"))
+    assert len(list(reader.seek(PREFIX, owner(1)))) == 1
+
+
+def in_child_killed_before_minus(action):
+    def child(_number):
+        def killed(*_args):
+            os._exit(0)
+
+        file_index.ChangeLog.end = killed
+        action()
+
+    in_processes(1, child)
+
+
+def test_a_head_cut_short_is_written_anew(folder):
+    ipam = Ipam(store(folder))
+    ipam.allocate(POOL, owner(0), requested="10.0.0.7")
+    reader = store(folder)
+    list(reader.seek(PREFIX, owner(1)))
+    os.truncate(log(folder), 9)
+    list(reader.seek(PREFIX, owner(1)))
+    in_child_killed_before_minus(lambda: ipam.allocate(POOL, owner(1), requested="10.0.2.7"))
+    assert len(list(reader.seek(PREFIX, owner(1)))) == 1
+
+
+def test_a_line_that_is_written_in_part_stops_the_swap(folder, monkeypatch):
+    ipam = Ipam(store(folder))
+    ipam.allocate(POOL, owner(0))
+    right = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: right(fd, data[:5]))
+    with pytest.raises(StoreError, match=r"\.changes: No space left on device"):
+        ipam.allocate(POOL, owner(1))
+    monkeypatch.undo()
+    assert [x.owner for x in ipam.leases()] == [owner(0)]
+
+
+def test_what_a_busy_folder_left_unread_is_found_all_the_same(folder):
+    ipam, count = Ipam(store(folder)), 3 * file_index._AT_ONCE
+    reader = store(folder)
+    list(reader.seek(PREFIX, owner()))
+    for turn in range(2):
+        for n in range(count):
+            ipam.release(owner(n - count))
+            ipam.allocate(POOL, owner(n), requested=f"10.0.{2 * n}.{7 + turn}")
+        for n in (0, count - 1):
+            assert len(list(reader.seek(PREFIX, owner(n)))) == 1
+        assert list(reader.seek(PREFIX, owner(count))) == []
+        for n in range(count):
+            ipam.release(owner(n))
+        assert list(reader.seek(PREFIX, owner(count - 1))) == []
+
+
+def test_a_child_forked_while_another_thread_seeks_may_seek(folder, monkeypatch):
+    ipam = Ipam(store(folder))
+    ipam.allocate(POOL, owner(0))
+    reader = store(folder)
+    seeking, forked = threading.Event(), threading.Event()
+    right = disk.read_file
+
+    def slow(*args):
+        seeking.set()
+        assert forked.wait(20)
+        return right(*args)
+
+    monkeypatch.setattr(disk, "read_file", slow)
+    thread = threading.Thread(target=lambda: list(reader.seek(PREFIX, owner())))
+    thread.start()
+    assert seeking.wait(20)
+    monkeypatch.undo()
+
+    def child(_number):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        assert len(list(reader.seek(PREFIX, owner()))) == 1
+
+    try:
+        in_processes(1, child)
+    finally:
+        forked.set()
+        thread.join(20)

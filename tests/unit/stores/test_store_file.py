@@ -11,7 +11,13 @@ from attrs import evolve
 
 import podnet.testing
 from podnet import disk
-from podnet.errors import InvalidConfigError, StoreError, TryAgainLaterError
+from podnet.errors import (
+    Fault,
+    InvalidConfigError,
+    StoreBusyError,
+    StoreError,
+    TryAgainLaterError,
+)
 from podnet.model.addresses import Address
 from podnet.model.block import BLOCK_BITS, Block
 from podnet.model.lease import Lease, Owner
@@ -117,10 +123,12 @@ def test_files_are_private(store):
 
 def test_foreign_files_are_left_alone(store):
     store.swap("d/4/000007", block(), None)
-    foreign = os.path.join(os.path.dirname(the_file(store)), "notes.txt")
-    open(foreign, "w").close()
-    assert list(store.keys("")) == ["d/4/000007"]
-    assert os.path.exists(foreign)
+    for folder in (store._folder, os.path.dirname(the_file(store))):
+        foreign = os.path.join(folder, "README")
+        open(foreign, "w").close()
+        assert list(store.keys("")) == ["d/4/000007"]
+        assert list(store.seek("", Owner("c", "e"))) == []
+        assert os.path.exists(foreign)
 
 
 def test_keys_cannot_leave_the_folder(store, tmp_path):
@@ -148,9 +156,12 @@ def test_others_holding_the_lock_is_worth_a_retry(tmp_path):
     store.swap("d/4/000007", block(), None)
     with (
         disk.Lock(os.path.join(os.path.dirname(the_file(store)), ".lock")),
-        pytest.raises(TryAgainLaterError),
+        pytest.raises(StoreBusyError, match="is locked by others") as raised,
     ):
         store.swap("d/4/000007", block(2), store.load("d/4/000007")[1])
+    assert isinstance(raised.value, StoreError)
+    assert isinstance(raised.value, TryAgainLaterError)
+    assert (raised.value.code, raised.value.fault) == (11, Fault.STORE)
 
 
 def test_folder_that_cannot_be_made_is_a_store_error(tmp_path):

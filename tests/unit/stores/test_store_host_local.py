@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import podnet.testing
 from podnet.engine.leases import Ipam
-from podnet.errors import InvalidConfigError, StoreError, TryAgainLaterError
+from podnet.errors import InvalidConfigError, StoreBusyError, StoreError
 from podnet.model.addresses import Address, parse_address
 from podnet.model.block import BLOCK_BITS, Block, block_key
 from podnet.model.lease import UNREADABLE, Lease, Owner
@@ -133,6 +133,29 @@ def test_cursor_follows_every_new_lease_of_a_range_set(store, hands):
     assert store.cursor("net", "0") == parse_address("10.1.2.50"), "the last one, not the highest"
     for pool in ("storage", "", "00", "-1", "١", "../x", "1" * 400):
         assert store.cursor("net", pool) is None
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "locked away"])
+def test_a_cursor_that_cannot_be_used_stops_nothing(store, hands, kind, monkeypatch):
+    path = os.path.join(hands.folder, "last_reserved_ip.0")
+    put(store, block(A))
+    os.unlink(path)
+    if kind == "folder":
+        os.mkdir(path)
+    elif kind == "link":
+        os.symlink(path, path)
+    else:
+        right = os.open
+
+        def refusing(where, *args, **options):
+            if where == path:
+                raise PermissionError(errno.EACCES, "no", path)
+            return right(where, *args, **options)
+
+        monkeypatch.setattr(os, "open", refusing)
+    put(store, block(A, B))
+    assert store.cursor("net", "0") is None
+    assert [each.partition(".")[2] for each in sidecars(store)] == ["json"]
 
 
 def test_what_host_local_gave_is_a_lease(store, hands):
@@ -377,9 +400,10 @@ def test_the_lock_is_host_local_s(store, tmp_path, hands):
         for act in (
             lambda: impatient.load(KEY),
             lambda: impatient.swap(KEY, block(B), "v"),
+            lambda: impatient.keys(""),
             lambda: impatient.cursor("net", "0"),
         ):
-            with pytest.raises(TryAgainLaterError, match="is locked by others"):
+            with pytest.raises(StoreBusyError, match="is locked by others"):
                 act()
         fcntl.flock(file, fcntl.LOCK_SH)
         assert impatient.load(KEY)[0] == block(A)
@@ -418,6 +442,40 @@ def test_disk_that_fails_is_a_store_error_and_nothing_is_torn(store, hands, monk
     assert len(outcomes) > 1
     assert all("No space left on device" in each for each in outcomes[:-1])
     assert store.load(KEY)[0] == new
+
+
+def test_an_error_names_the_file_that_could_not_be_written(store, hands, monkeypatch):
+    put(store, block(A))
+    changed = evolve(A, owner=Owner("a2", "eth0"), sequence=2)
+    for call, new, name in (
+        ("write", block(A, B), r"/\.podnet/net/[^/]+\.new-3"),
+        ("write", block(changed), r"/\.podnet/net/\.tmp-alone|/\.podnet/net/[^/]+\.commit"),
+        ("ftruncate", block(changed), "/net/10.1.2.2"),
+    ):
+        version = store.load(KEY)[1]
+
+        def full(*_args):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, full)
+            with pytest.raises(StoreError, match=f"({name}): No space left"):
+                store.swap(KEY, new, version)
+
+
+def test_a_key_with_other_digits_is_no_block_s(store):
+    domain = "net-" + "é" * 60
+    key = block_key(domain, 4, A.ip.value >> BLOCK_BITS)
+    new = evolve(block(), domain=domain)
+    assert store.swap(key, new, None) is True
+    start, _, digits = key.rpartition("/")
+    assert store.load(key) is not None
+    short, long = digits.lstrip("0"), "0" + digits
+    for other in ("zz", "", "-1", "-00001", "f" * 40, "f" * 6, short, long, digits + "/"):
+        assert store.load(f"{start}/{other}") is None, other
+        assert store.swap(f"{start}/{other}", None, None) is True
+        with pytest.raises(StoreError, match="cannot be kept under the key"):
+            store.swap(f"{start}/{other}", new, None)
 
 
 def test_another_block_s_key_is_refused(store):

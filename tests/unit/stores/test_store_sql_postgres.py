@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from podnet.errors import StoreError, TryAgainLaterError
+from podnet.errors import StoreBusyError, StoreError
 
 pytest.importorskip("sqlalchemy")
 pytest.importorskip("psycopg")
@@ -148,7 +148,7 @@ def test_a_lock_held_for_long_is_worth_a_retry(database, hasty):
     version = put(hasty, block(lease(1)))
     with locked_row(database):
         start = time.monotonic()
-        with pytest.raises(TryAgainLaterError) as raised:
+        with pytest.raises(StoreBusyError) as raised:
             hasty.swap(KEY, block(lease(2)), version)
         assert time.monotonic() - start < 5
     assert raised.value.code == 11
@@ -184,7 +184,7 @@ def test_what_passes_by_itself_is_worth_a_retry(database, state):
     store = database.open()
     version = put(store, block(lease(1)))
     raise_in_swap(database, state)
-    with pytest.raises(TryAgainLaterError, match="by hand") as raised:
+    with pytest.raises(StoreBusyError, match="by hand") as raised:
         store.swap(KEY, block(lease(2)), version)
     assert f"SQL state {state}" in raised.value.details
 

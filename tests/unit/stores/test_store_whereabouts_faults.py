@@ -9,16 +9,17 @@ import time
 import pytest
 from attrs import evolve
 
-from podnet.cluster.answers import UnknownOutcomeError
+from podnet.cluster.answers import UnknownOutcomeError, UnreachableError
 from podnet.cluster.door import Cluster
 from podnet.engine.leases import Ipam
-from podnet.errors import PodnetError, StoreError
+from podnet.errors import PodnetError, StoreError, TryAgainLaterError
 from podnet.ipam.whereabouts import PoolRef
-from podnet.model.addresses import parse_prefix
+from podnet.model.addresses import Address, parse_prefix
 from podnet.model.block import BLOCK_BITS, Block, block_key
-from podnet.model.lease import Owner
+from podnet.model.lease import Lease, Owner
 from podnet.model.pool import INNER, SHARED, Pool
 from podnet.stores import whereabouts_lease
+from podnet.stores.whereabouts import open as open_by_url
 from podnet.stores.whereabouts_rivals import Rivals
 from podnet.stores.whereabouts_store import WhereaboutsStore
 from podnet.testing.kube.emulator import Drop, Emulator, Refuse, Throttle
@@ -55,8 +56,8 @@ def open_store(kubeconfig, monkeypatch):
     monkeypatch.setattr(whereabouts_lease, "_MARGIN", 0.0)
     stores = []
 
-    def open_one(wrap=lambda cluster: cluster):
-        stores.append(WhereaboutsStore(wrap(Cluster(kubeconfig))))
+    def open_one(wrap=lambda cluster: cluster, **options):
+        stores.append(WhereaboutsStore(wrap(Cluster(kubeconfig)), **options))
         return stores[-1]
 
     yield open_one
@@ -74,6 +75,18 @@ def held(kube):
 
 def reserved(kube):
     return {x["metadata"]["name"]: x["spec"]["podref"] for x in kube.objects(RESERVATIONS)}
+
+
+def reserve(kube, name, podref):
+    """Reserve an address as whereabouts does."""
+    kube.create(
+        {
+            "apiVersion": "whereabouts.cni.cncf.io/v1alpha1",
+            "kind": "OverlappingRangeIPReservation",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"podref": podref, "ifname": "net1"},
+        }
+    )
 
 
 WRITES = [
@@ -99,6 +112,164 @@ def test_a_lost_reply_changes_nothing_for_the_caller(kube, open_store, verb, res
     ipam.release(DB, pool=POOL)
     assert held(kube) == {}
     assert reserved(kube) == {}
+
+
+def only(*owners):
+    """The first block, with addresses from .1 on for some owners."""
+    index = 0x0A000000 >> BLOCK_BITS
+    leases = {
+        n: Lease(domain=REF.domain, pool="p", ip=Address(4, 0x0A000000 + n), length=24, owner=owner)
+        for n, owner in enumerate(owners, 1)
+    }
+    return Block(domain=REF.domain, version=4, index=index, leases=leases, sequence=len(leases))
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"), [("create", LEASE), ("create", POOLS), ("create", RESERVATIONS)]
+)
+def test_writes_that_fail_at_once_end_and_are_not_repeated_without_a_pause(
+    kube, open_store, verb, resource
+):
+    rule = kube.fail(Refuse(500), verb=verb, resource=resource, times=None)
+    store = open_store(timeout=1, patience=1)
+    start = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        store.swap(KEY, only(WEB), None)
+    assert caught.value.code == 11
+    assert time.monotonic() - start < 4
+    assert rule.struck < 12
+
+
+@pytest.mark.parametrize("domain", [REF.domain, "native"])
+def test_a_namespace_that_does_not_exist_is_told(kube, tmp_path, domain):
+    path = kube.kubeconfig(str(tmp_path), namespace="nowhere")
+    store = WhereaboutsStore(Cluster(path))
+    block = Block(domain=domain, version=4, index=0x0A000000 >> BLOCK_BITS)
+    lease = evolve(only(WEB).leases[1], domain=domain)
+    start = time.monotonic()
+    with pytest.raises(StoreError, match='"nowhere" not found'):
+        store.swap(block.key, evolve(block, leases={1: lease}), None)
+    assert time.monotonic() - start < 1
+    store.close()
+
+
+def test_threads_wait_for_others_at_the_same_time(kube, open_store):
+    kube.create(
+        {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": "whereabouts", "namespace": NAMESPACE},
+            "spec": {"holderIdentity": "ns/other", "leaseDurationSeconds": 600},
+        }
+    )
+    store, took = open_store(patience=0.5), []
+
+    def work():
+        start = time.monotonic()
+        with pytest.raises(TryAgainLaterError):
+            store.swap(KEY, only(WEB), None)
+        took.append(time.monotonic() - start)
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(took) == 5
+    assert max(took) < 1.2
+
+
+def test_one_request_ends_before_the_lease_has_run_out(kubeconfig):
+    store = open_by_url(f"whereabouts:{kubeconfig}?timeout=60")
+    most = store._cluster._timeout
+    assert 2 * most < whereabouts_lease.DURATION, "a renewal, and the write after it"
+    store.close()
+
+
+class TestRenewals:
+    @pytest.fixture
+    def leader(self, kubeconfig):
+        cluster = Cluster(kubeconfig)
+        yield whereabouts_lease.Leader(cluster, NAMESPACE, "whereabouts")
+        cluster.close()
+
+    @pytest.fixture(autouse=True)
+    def _always(self, monkeypatch):
+        monkeypatch.setattr(whereabouts_lease, "_RENEW_AFTER", -1.0)
+        monkeypatch.setattr(whereabouts_lease, "_RENEW_MOST", 0.5)
+
+    def holder(self, kube):
+        (lease,) = kube.objects(LEASE)
+        return lease["spec"]["holderIdentity"]
+
+    @pytest.mark.parametrize("applied", [True, False])
+    def test_lost_replies_take_nothing_away(self, kube, leader, applied):
+        with leader.leading(1) as held:
+            kube.fail(Drop(applied=applied), verb="update", resource=LEASE, times=3)
+            held.keep()
+            kube.heal()
+            assert self.holder(kube) == held.identity
+        assert self.holder(kube) == ""
+
+    def test_no_reply_at_all_is_told_as_such(self, kube, leader):
+        with leader.leading(1) as held:
+            kube.fail(Drop(applied=False), verb="update", resource=LEASE, times=None)
+            with pytest.raises(UnreachableError, match="cannot renew"):
+                held.keep()
+            kube.heal()
+        assert self.holder(kube) == ""
+
+    def test_a_lost_reply_to_giving_it_up(self, kube, leader):
+        for applied in (True, False):
+            with leader.leading(1):
+                kube.fail(Drop(applied=applied), verb="update", resource=LEASE)
+            assert self.holder(kube) == ""
+
+    def test_another_holder_is_told(self, kube, leader):
+        with leader.leading(1) as held:
+            (lease,) = kube.objects(LEASE)
+            lease["spec"]["holderIdentity"] = "ns/other"
+            kube.replace(lease)
+            with pytest.raises(whereabouts_lease.LeaseLostError):
+                held.keep()
+        assert self.holder(kube) == "ns/other"
+
+
+def test_a_write_that_may_still_be_done_is_not_said_to_be_lost(kube, open_store):
+    """Its reply is lost, and then it turns out that the address is reserved."""
+    store = open_store()
+    assert store.swap(KEY, only(WEB), None)
+    _, version = store.load(KEY)
+    patch, stuck = store._cluster.patch, []
+
+    def stick(*args, **options):
+        if stuck:
+            return patch(*args, **options)
+        stuck.append((args, options))
+        reserve(kube, "10.0.0.2", "ns/q")
+        raise UnknownOutcomeError("no reply")
+
+    store._cluster.patch = stick
+    with pytest.raises(UnknownOutcomeError, match="may still be carried out"):
+        store.swap(KEY, only(WEB, DB), version)
+    args, options = stuck[0]
+    patch(*args, **options)
+    assert held(kube) == {"1": "ns/web", "2": "ns/db"}
+
+
+def test_a_reservation_whose_reply_was_lost_is_taken_back(kube, open_store, monkeypatch):
+    store = open_store()
+    reserving = Rivals.reserve
+
+    def late(self, *args):
+        reserve(kube, "10.0.0.2", "ns/q")
+        return reserving(self, *args)
+
+    monkeypatch.setattr(Rivals, "reserve", late)
+    kube.fail(Drop(applied=True), verb="create", resource=RESERVATIONS)
+    assert store.swap(KEY, only(WEB, DB), None) is False
+    assert held(kube) == {}
+    assert reserved(kube) == {"10.0.0.2": "ns/q"}
 
 
 def test_throttling_is_waited_for(kube, open_store):
@@ -161,14 +332,7 @@ class TestTheLastMoment:
         def late(self, ref, around, steps, leading):
             answer = has_taken(self, ref, around, steps, leading)
             for step in steps if not kube.objects(RESERVATIONS) else ():
-                kube.create(
-                    {
-                        "apiVersion": "whereabouts.cni.cncf.io/v1alpha1",
-                        "kind": "OverlappingRangeIPReservation",
-                        "metadata": {"name": str(step.address), "namespace": NAMESPACE},
-                        "spec": {"podref": podref, "ifname": "net1"},
-                    }
-                )
+                reserve(kube, str(step.address), podref)
             return answer
 
         monkeypatch.setattr(Rivals, "has_taken", late)

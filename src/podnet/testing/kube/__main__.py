@@ -31,7 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
         write_latency=options.write_latency,
         read_latency=options.read_latency,
     ) as kube:
-        kube.kubeconfig(options.kubeconfig)
+        try:
+            kube.kubeconfig(options.kubeconfig)
+        except OSError as error:
+            parser.exit(1, f"cannot write {options.kubeconfig}: {error.strerror}\n")
         sys.stdout.write(f"{kube.url}\n")
         sys.stdout.flush()
         ended.wait()

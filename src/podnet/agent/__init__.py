@@ -1,0 +1,1 @@
+"""The resident node agent, and the executable that talks to it."""
