@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -32,19 +34,66 @@ needs_peers = [
 ]
 
 
-@pytest.fixture(scope="module")
-def bin_dir(tmp_path_factory):
-    """``podnet plugin install`` puts the executable there."""
-    folder = tmp_path_factory.mktemp("bin")
-    source = os.path.dirname(os.path.dirname(podnet.__file__))
-    command = [sys.executable, "-m", "podnet.cli.main", "plugin", "install"]
+COMMAND = [sys.executable, "-m", "podnet.cli.main"]
+SOURCE = os.path.dirname(os.path.dirname(podnet.__file__))
+# How a call is done: in its own process, by a shim that finds no agent, or by an agent.
+WAYS = ("process", "shim", "agent")
+
+
+def install(folder, *options):
     subprocess.run(
-        [*command, "--bin-dir", str(folder), "--name", *NAMES],
-        env={**os.environ, "PYTHONPATH": source},
+        [*COMMAND, "plugin", "install", "--bin-dir", str(folder), *options, "--name", *NAMES],
+        env={**os.environ, "PYTHONPATH": SOURCE},
         check=True,
         capture_output=True,
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+def bin_dir(tmp_path_factory):
+    """``podnet plugin install`` puts the executable there."""
+    return install(tmp_path_factory.mktemp("bin"))
+
+
+@pytest.fixture(scope="module")
+def shim_dir(tmp_path_factory):
+    """The executable that asks an agent."""
+    return install(tmp_path_factory.mktemp("shims"), "--agent")
+
+
+def start_agent(runtime):
+    """Return a ``podnet agent`` on the rig's node, with its settings, that listens."""
+    path = runtime.environ["PODNET_SOCKET"]
+    before = os.stat(path).st_ino if os.path.exists(path) else 0
+    process = subprocess.Popen(
+        [*COMMAND, "agent", "--output", "json"],
+        env={**runtime.environ, "PYTHONPATH": SOURCE},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+    )
+    ends = time.monotonic() + 30
+    while not os.path.exists(path) or os.stat(path).st_ino == before:
+        if process.poll() is not None or time.monotonic() > ends:
+            process.kill()
+            raise AssertionError(process.communicate()[1].decode())
+        time.sleep(0.02)
+    return process
+
+
+@contextmanager
+def agent_of(runtime):
+    """Have an agent; it ends as it should."""
+    process = start_agent(runtime)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")
+    runtime.told = json.loads(out)
+    assert not os.path.exists(runtime.environ["PODNET_SOCKET"])
 
 
 class Runtime:
@@ -70,6 +119,7 @@ class Runtime:
             "PATH": "/usr/bin:/bin",
             "CNI_PATH": f"{bin_dir}:{PEERS}",
             "PODNET_CONFIG": str(config),
+            "PODNET_SOCKET": str(rig.folder / "agent" / "agent.sock"),
         }
 
     def run(self, program, verb, config, container=None, ifname="eth1", **variables):
@@ -105,11 +155,19 @@ class Runtime:
         return answer["code"], answer["msg"]
 
 
+@pytest.fixture(params=WAYS)
+def way(request):
+    return request.param
+
+
 @pytest.fixture
-def runtime(tmp_path, bin_dir):
+def runtime(tmp_path, request, way):
+    folder = request.getfixturevalue("bin_dir" if way == "process" else "shim_dir")
     (tmp_path / "node").mkdir()
     with rig_in(tmp_path / "node") as rig:
-        yield Runtime(rig, bin_dir)
+        runtime = Runtime(rig, folder)
+        with agent_of(runtime) if way == "agent" else nullcontext():
+            yield runtime
 
 
 def assert_nothing_is_left(runtime, *containers):
@@ -288,9 +346,15 @@ BAD = {
 }
 
 
+# An agent has its own settings.
+OTHER_BY_AGENT = {"state nowhere": (4, "podnet's agent has other settings than its caller")}
+
+
 @pytest.mark.parametrize("row", BAD)
-def test_bad_input_ends_in_json_and_nothing_else(runtime, row):
+def test_bad_input_ends_in_json_and_nothing_else(runtime, row, way):
     program, variables, stdin, code, msg = BAD[row]
+    if way == "agent":
+        code, msg = OTHER_BY_AGENT.get(row, (code, msg))
     container = runtime.rig.container("c1")
     config = MACVLAN if stdin is None else stdin
     assert runtime.bad(program, "ADD", config, container, **variables) == (code, msg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments and those of its verbs."""
     parser.epilog = _EPILOG
-    verbs = parser.add_subparsers(title="commands", metavar="VERB", dest="verb", required=True)
+    parser.set_defaults(output="auto")  # for want of a verb that has it
+    verbs = parser.add_subparsers(title="commands", metavar="VERB", dest="verb")
     for verb, summary in VERBS.items():
         child = verbs.add_parser(
             verb,
@@ -44,7 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
-    """Do the verb."""
+    """Do the verb; without one list them."""
+    if args.verb is None:
+        args.parser.print_help(sys.stderr)
+        return 2
     return int(_module(args.verb).run(args, screen))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from podnet.cli.options import add_state_options, given_store
+from podnet.cli.options import add_state_options, given_settings
 from podnet.cli.output import UsageError
 from podnet.errors import StoreError
 
@@ -98,8 +98,7 @@ def load_settings(args: argparse.Namespace) -> Settings:
     """
     from podnet.engine.settings import load
 
-    given = {"state_dir": args.state_dir, "store": given_store(args.store)}
-    return load(os.environ, **{k: v for k, v in given.items() if v is not None})
+    return load(os.environ, **given_settings(args))
 
 
 def lease_document(lease: Lease) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def _row(run: tuple[Lease, Lease], now: float) -> tuple[str, ...]:
     lease, last = run
     container = lease.owner.container_id
     cells = (
-        str(lease.cidr) if lease is last else f"{lease.ip}-{last.cidr}",
+        str(lease.cidr) if lease is last else f"{lease.ip}-{last.ip}",
         lease.pool,
         whose(lease),
         container if len(container) <= 26 else f"{container[:12]}…",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
-from podnet.cli.ipam_common import lease_document, parse_duration, require_there, whose
+from podnet.cli.ipam_common import counted, lease_document, parse_duration, require_there, whose
 from podnet.cli.ipam_progress import progress
+from podnet.cli.options import given_store
 from podnet.cli.output import Table, UsageError, add_output_option
 from podnet.errors import InvalidConfigError, NetworkNotFoundError, PodnetError
 
@@ -70,11 +71,10 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     """Move domains, or tell what would be moved."""
     from podnet.engine import registry
     from podnet.engine.migration import Migration, require_durable
-    from podnet.engine.settings import absolute_store
 
     if args.cancel and (args.dry_run or args.merge):
         raise UsageError("--cancel goes with neither --dry-run nor --merge")
-    source_url, target_url = absolute_store(args.source), absolute_store(args.target)
+    source_url, target_url = given_store(args.source), given_store(args.target)
     for url in (source_url, target_url):
         require_durable(url)
     require_there(source_url)
@@ -83,39 +83,62 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         source = opened.enter_context(closing(registry.open_store(source_url)))
         target = opened.enter_context(closing(registry.open_store(target_url)))
         migration = Migration(source, target, source_url=source_url, target_url=target_url)
-        domains = _domains(args, source)
-        if args.dry_run:
-            return _look(migration, domains, screen)
+        domains = _domains(args, source, source_url)
         if args.cancel:
             return _cancel(migration, domains, screen)
+        warning = _warning(source_url)
+        if warning:
+            screen.say(warning, "note")
+        if args.dry_run:
+            return _look(migration, domains, screen, merge=args.merge, warning=warning)
         done: list[tuple[str, Moved | PodnetError]] = []
         for domain in domains:
             try:
                 done.append((domain, _move(args, migration, domain, patience)))
             except InvalidConfigError as error:
                 done.append((domain, error))  # of this domain only
-    return _told(done, screen)
+    return _told(done, screen, warning)
 
 
-def _domains(args: argparse.Namespace, source: Store) -> tuple[str, ...]:
+def _warning(url: str) -> str:
+    """Tell what has to be off before domains leave a store that others hand out of; or nothing."""
+    scheme = url.partition(":")[0]
+    if scheme not in ("host-local", "whereabouts"):
+        return ""
+    return (
+        f"{scheme} knows nothing of the move, and would hand out the addresses once more: "
+        "nobody may use it for what is moved any longer"
+    )
+
+
+def _domains(args: argparse.Namespace, source: Store, url: str) -> tuple[str, ...]:
     from podnet.engine.migration import domains_of
-    from podnet.engine.usage_leases import search
-    from podnet.ipam.usage_filter import Filter
+    from podnet.ipam.migrate import without_password
 
     there = domains_of(source)
     wanted = list(args.domain or there)
     if args.pool:
-        wanted = []
-        for pool in args.pool:
-            found = dict.fromkeys(lease.domain for lease in search(source, Filter(pool=pool)))
-            if not found:
-                raise NetworkNotFoundError(f"FROM has no leases of a pool {pool!r}")
-            wanted += found
+        wanted = [domain for pool in args.pool for domain in _of_pool(pool, url)]
     if missing := [name for name in wanted if name not in there]:
         raise NetworkNotFoundError(
-            f"FROM has no domain {missing[0]!r}", f"it has {', '.join(there) or 'none'}"
+            f"{without_password(url)} has no domain {missing[0]!r}",
+            f"it has {', '.join(there) or 'none'}",
         )
     return tuple(dict.fromkeys(wanted))
+
+
+def _of_pool(pool: str, url: str) -> set[str]:
+    """Return the domains of a pool's leases, those that have moved already included."""
+    from podnet.engine.migration_follow import follow
+    from podnet.engine.usage_leases import search
+    from podnet.ipam.migrate import without_password
+    from podnet.ipam.usage_filter import Filter
+
+    with closing(follow(url)) as store:
+        found = {lease.domain for lease in search(store, Filter(pool=pool))}
+    if not found:
+        raise NetworkNotFoundError(f"{without_password(url)} has no leases of a pool {pool!r}")
+    return found
 
 
 def _move(args: argparse.Namespace, migration: Migration, domain: str, patience: float) -> Moved:
@@ -123,7 +146,9 @@ def _move(args: argparse.Namespace, migration: Migration, domain: str, patience:
 
         def step(moved: Moved) -> None:
             waiting = sorted(set(moved.waiting.values()))
-            note = f"waiting for {', '.join(waiting)}" if waiting else f"{moved.leases} leases"
+            note = (
+                f"waiting for {', '.join(waiting)}" if waiting else counted(moved.leases, "lease")
+            )
             shown.step(moved.done, moved.blocks, note)
 
         return migration.run(domain, merge=args.merge, patience=patience, progress=step)
@@ -147,7 +172,7 @@ def _cancel(migration: Migration, domains: Sequence[str], screen: Screen) -> int
     return 1 if bad else 0
 
 
-def _told(done: Sequence[tuple[str, Moved | PodnetError]], screen: Screen) -> int:
+def _told(done: Sequence[tuple[str, Moved | PodnetError]], screen: Screen, warning: str) -> int:
     bad = False
     documents: list[dict[str, Any]] = []
     for domain, moved in done:
@@ -161,21 +186,27 @@ def _told(done: Sequence[tuple[str, Moved | PodnetError]], screen: Screen) -> in
         documents.append(_document(moved))
     if not done:
         screen.say("there is nothing to move", "note")
-    screen.document({"domains": documents})
+    screen.document(_whole(documents, warning))
     return 1 if bad else 0
+
+
+def _whole(documents: list[dict[str, Any]], warning: str) -> dict[str, Any]:
+    return {"domains": documents, **({"warning": warning} if warning else {})}
 
 
 def _say(moved: Moved, screen: Screen) -> None:
     if moved.complete:
-        what = f"{moved.leases} leases in {moved.moved} blocks were moved"
-        screen.say(f"{moved.domain}: {what if moved.moved else 'nothing was left to move'}", "good")
+        what = "nothing was left to move"
+        if moved.moved:
+            what = f"moved {counted(moved.leases, 'lease')} in {counted(moved.moved, 'block')}"
+        screen.say(f"{moved.domain}: {what}", "good")
         return
     for key, node in sorted(moved.waiting.items()):
         screen.say(f"{moved.domain}: node {node} has not given back block {key}", "bad")
     if moved.conflicts:
         _conflicts(moved.domain, moved.conflicts, screen)
     screen.say(
-        f"{moved.domain}: {moved.leases} leases were moved; run it again for the rest", "bad"
+        f"{moved.domain}: moved {counted(moved.leases, 'lease')}; run it again for the rest", "bad"
     )
 
 
@@ -205,8 +236,17 @@ def _pair(pair: tuple[Any, Any]) -> dict[str, Any]:
     return {"from": lease_document(pair[0]), "to": lease_document(pair[1])}
 
 
-def _look(migration: Migration, domains: Sequence[str], screen: Screen) -> int:
-    found = [migration.look(domain) for domain in domains]
+def _look(
+    migration: Migration, domains: Sequence[str], screen: Screen, *, merge: bool, warning: str
+) -> int:
+    found: list[Found] = []
+    refused: dict[str, str] = {}
+    for domain in domains:
+        try:
+            found.append(migration.look(domain, merge=merge))
+        except InvalidConfigError as error:
+            refused[domain] = str(error)
+    refused |= {each.domain: each.problem for each in found if each.problem}
     rows = [
         (
             each.domain,
@@ -222,15 +262,22 @@ def _look(migration: Migration, domains: Sequence[str], screen: Screen) -> int:
     columns = ("domain", "move", "blocks", "leases", "in use there", "held by", "conflicts")
     if rows:
         screen.table(Table(columns, rows))
-    else:
+    elif not refused:
         screen.say("there is nothing to move", "note")
     for each in found:
         if each.conflicts:
             _conflicts(each.domain, each.conflicts, screen)
-        elif each.in_use and each.state == "new":
-            screen.say(f"{each.domain}: --merge is needed, for it is in use there", "note")
-    screen.document({"domains": [_found_document(each) for each in found]})
-    return 1 if any(each.conflicts for each in found) else 0
+    for domain, problem in refused.items():
+        screen.say(f"{domain}: {problem}", "bad")
+    documents = [_found_document(each) for each in found]
+    told = {each.domain for each in found}
+    documents += [
+        {"domain": domain, "state": "refused", "problem": problem}
+        for domain, problem in refused.items()
+        if domain not in told
+    ]
+    screen.document(_whole(documents, warning))
+    return 1 if refused or any(each.conflicts for each in found) else 0
 
 
 def _found_document(found: Found) -> dict[str, Any]:
@@ -242,4 +289,5 @@ def _found_document(found: Found) -> dict[str, Any]:
         "inUse": found.in_use,
         "heldBy": list(found.held),
         "conflicts": [_pair(pair) for pair in found.conflicts],
+        **({"problem": found.problem} if found.problem else {}),
     }

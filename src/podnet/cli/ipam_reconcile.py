@@ -74,21 +74,23 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     """Judge leases, and release those of the dead."""
     if args.dead_node is not None:
         return _bury(args, screen)
+    from podnet.engine.reconcile import carry_out
+
     now = time.time()
     with opened(args) as here:
         node = here.settings.node
         findings = _judged(args, here, now)
         if not findings:
             require_known(here, domain=args.domain)
-        dead = [each for each in findings if each.verdict == "dead"]
-        asked = bool(dead) and not args.dry_run and not args.yes
+        dead = sum(each.verdict == "dead" for each in findings)
+        asked = dead > 0 and not args.dry_run and not args.yes
         if asked:
             _show(args, screen, findings, now)
-            if not confirmed(f"release {counted(len(dead), 'lease')}", args, screen):
+            if not confirmed(f"release {counted(dead, 'lease')}", args, screen):
                 screen.say("nothing was released", "note")
                 return 1
         if not args.dry_run:
-            findings = [_released(here, each) if each in dead else each for each in findings]
+            findings = [carry_out(here.ipam, each) for each in findings]
     if not asked:
         _show(args, screen, findings, now)
     _count(args, screen, findings)

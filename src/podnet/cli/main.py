@@ -34,7 +34,7 @@ environment:
   PODNET_STATE_DIR  where the state is kept (/var/lib/podnet)
   PODNET_STORE      URL of the address store (files below the state)
   PODNET_CONFIG     configuration file (/etc/cni/net.d/podnet.d/podnet.conf)
-  NO_COLOR          draw without colours
+  NO_COLOR          draw without colours, bold and dim
 """
 
 
@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments after the program's name; the process's own if None.
 
     Returns:
-        The exit status: 0, 1 for an error, 2 for wrong usage, 130 when interrupted.
+        The exit status: 0, 1 for an error, 2 for wrong usage, 130 when interrupted, 141 when the
+        reader of the output left.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     for name in ("stdout", "stderr"):
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Options before the command take no value, so the first other word is the command.
     command = next((word for word in arguments if not word.startswith("-")), "")
     parser = _parser(command)
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
     _check_order(parser, arguments)
     args, unknown = parser.parse_known_args(arguments)
     if unknown:

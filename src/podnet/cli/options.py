@@ -24,21 +24,33 @@ def add_state_options(parser: argparse.ArgumentParser) -> None:
     add_output_option(parser)
 
 
-def given_store(url: str | None) -> str | None:
-    """Return the URL of a store that was given as it means the same in every folder.
+def given_store(url: str) -> str:
+    """Return the URL of a store that somebody has typed, as it means the same in every folder.
 
     Raises:
         UsageError: it is empty, or a path.
     """
     from podnet.engine.settings import absolute_store
 
-    if url is None:
-        return None
     if not url:
         raise UsageError("the URL of the store is empty")
     if ":" not in url and (url[0] in "/.~" or os.path.lexists(url)):
         raise UsageError(f"{url} is a path, and no URL of a store", f"did you mean file:{url}?")
     return absolute_store(url)
+
+
+def given_settings(args: argparse.Namespace) -> dict[str, str]:
+    """Return what the options of ``add_state_options`` say, by the names of the settings.
+
+    Raises:
+        UsageError: the store's URL cannot be one.
+    """
+    given = {}
+    if args.state_dir is not None:
+        given["state_dir"] = args.state_dir
+    if args.store is not None:
+        given["store"] = given_store(args.store)
+    return given
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +92,7 @@ def open_node(args: argparse.Namespace, networks: Sequence[str] | None = None) -
     from podnet.engine.node import Node
     from podnet.engine.settings import load
 
-    given = {"state_dir": args.state_dir, "store": given_store(args.store)}
-    settings = load(os.environ, **{k: v for k, v in given.items() if v is not None})
+    settings = load(os.environ, **given_settings(args))
     return Node(networks=networks, settings=settings)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from attrs import frozen
 
+from podnet.cli.drawn import console_of, draw, lines
 from podnet.cli.letters import encodable, printable
 from podnet.errors import DecodingError, IOFailureError, PodnetError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
-    from rich.table import Table as Drawn
 
 MODES = ("auto", "table", "json")
 
@@ -60,13 +60,13 @@ class Table:
 
 def plain(table: Table) -> str:
     """Return the table as aligned text, without a final newline."""
-    lines = [tuple(column.upper() for column in table.columns)]
+    shown = [tuple(column.upper() for column in table.columns)]
     for row in table.rows:
-        lines.append(tuple(printable(", ".join(_lines(cell))) or "-" for cell in row))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.columns))]
+        shown.append(tuple(printable(", ".join(lines(cell))) or "-" for cell in row))
+    widths = [max(len(line[i]) for line in shown) for i in range(len(table.columns))]
     drawn = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        for line in shown
     ]
     return "\n".join([printable(table.title), *drawn] if table.title else drawn)
 
@@ -101,7 +101,6 @@ class Screen:
         if console is None:
             self._print(plain(table))
             return
-        from rich.console import Console
         from rich.measure import Measurement
 
         if table.title:
@@ -110,14 +109,14 @@ class Screen:
         # does not fit even when set close runs over, as kubectl's and docker's tables do.
         unbounded = console.options.update(max_width=10_000)
         for gap in (2, 1):
-            drawn = _draw(table, gap)
+            drawn = draw(table, gap)
             width = Measurement.get(console, unbounded, drawn).maximum
             if width <= console.width:
                 break
         # Rich never draws wider than its console believes the terminal to be, and of a dumb one it
         # believes 80 columns, whatever the width, unless it is told the height as well.
         width, height = max(width, console.width), console.height
-        wide = Console(file=self._out, highlight=False, width=width, height=height)
+        wide = console_of(self._out, width=width, height=height)
         with self._writing():
             wide.print(drawn)
 
@@ -191,6 +190,16 @@ class Screen:
             # Nobody is left to tell; the exit status still does.
             _forget(self._err)
 
+    def flush(self) -> None:
+        """Write what is kept, as long as a failure can be told.
+
+        Raises:
+            OutputError: it failed.
+            BrokenPipeError: the reader left.
+        """
+        with self._writing():
+            self._out.flush()
+
     def forget(self) -> None:
         """Drop what standard output did not take: Python would try again at exit, and complain."""
         _forget(self._out)
@@ -200,12 +209,9 @@ class Screen:
         if self._plain or self._console is not None:
             return self._console
         try:
-            from rich.console import Console
+            self._console = console_of(self._out)
         except ModuleNotFoundError:
             self._plain = True
-            return None
-        # Rich itself obeys NO_COLOR, but keeps bold and dim, which https://no-color.org allows.
-        self._console = Console(file=self._out, highlight=False)
         return self._console
 
     def _fitted(self, table: Table) -> Table:
@@ -214,7 +220,7 @@ class Screen:
         def fit(text: str) -> str:
             return encodable(printable(text), self._out.encoding)
 
-        rows = [tuple(tuple(map(fit, _lines(cell))) for cell in row) for row in table.rows]
+        rows = [tuple(tuple(map(fit, lines(cell))) for cell in row) for row in table.rows]
         return Table(table.columns, rows, fit(table.title))
 
     def _print(self, text: str) -> None:
@@ -245,27 +251,6 @@ def _forget(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
-_COLUMN_STYLES = {
-    "iface": "bold cyan",
-    "interface": "bold cyan",
-    "addresses": "green",
-    "network": "magenta",
-}
-
-
-def _draw(table: Table, gap: int) -> Drawn:
-    """Return rich's form of a table with so many spaces between columns."""
-    from rich.table import Table as Drawn
-    from rich.text import Text
-
-    drawn = Drawn(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
-    for column in table.columns:
-        drawn.add_column(column.upper(), style=_COLUMN_STYLES.get(column, ""), no_wrap=True)
-    for row in table.rows:
-        drawn.add_row(*(Text("\n".join(map(printable, _lines(cell)))) for cell in row))
-    return drawn
-
-
 def add_output_option(parser: argparse.ArgumentParser) -> None:
     """Give a command its ``--output``."""
     parser.add_argument(
@@ -281,15 +266,19 @@ def guarded(screen: Screen, work: Callable[[], int]) -> int:
     """Run a command and turn what it raises into its exit status.
 
     Returns:
-        What ``work`` returned; 1 for an error, 2 for a usage error, 130 for an interrupt.
+        What ``work`` returned; 1 for an error, 2 for a usage error, 130 for an interrupt, 141 if
+        the reader of the output left, as for a program that SIGPIPE ended.
     """
     try:
-        return _judged(screen, work)
+        status = _judged(screen, work)
+        screen.flush()
+        return status
     except OutputError as error:
         screen.forget()
         screen.complain(str(error))
     except BrokenPipeError:
         screen.forget()  # the reader left, as in `podnet status | head`
+        return 141
     except KeyboardInterrupt:
         return 130
     return 1
@@ -320,7 +309,3 @@ def _judged(screen: Screen, work: Callable[[], int]) -> int:
 
 
 _EXTRAS = {"yaml": "PyYAML", "rich": "rich"}
-
-
-def _lines(cell: Cell) -> Sequence[str]:
-    return (cell,) if isinstance(cell, str) else cell

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from podnet.ports import Store
 
 _PAUSE = 0.2
+_SAME = "both stores are the same one"
 
 
 @frozen(kw_only=True)
@@ -42,10 +43,11 @@ class Found:
         name: what it will be called there.
         blocks: blocks to move.
         leases: leases in them.
-        state: ``new``, ``unfinished`` or ``done``.
+        state: ``new``, ``unfinished``, ``done``, or ``refused``.
         in_use: leases of the domain that the target has already.
         held: nodes that hold blocks of it, at the source.
         conflicts: pairs of leases on one address, the source's first.
+        problem: why it is refused; empty if it is not.
     """
 
     domain: str
@@ -56,6 +58,7 @@ class Found:
     in_use: int
     held: tuple[str, ...]
     conflicts: tuple[tuple[Lease, Lease], ...]
+    problem: str = ""
 
 
 class Migration:
@@ -87,14 +90,22 @@ class Migration:
         self._opener = opener
         self._sleep = sleep
 
-    def look(self, domain: str) -> Found:
+    def look(self, domain: str, *, merge: bool = False) -> Found:
         """Return what a move would meet, without doing anything.
 
+        Args:
+            domain: which.
+            merge: it would be joined with the target's.
+
         Raises:
+            InvalidConfigError: the target's format has no room for it.
             StoreError: a store is broken.
         """
         name, target = self._there(domain)
         mark, _ = load_mark(self._source, part(domain))
+        problem = self._problem(domain, name, target, merge=merge)
+        state = "unfinished" if mark.kind in (Kind.TO, Kind.JOIN) else "new"
+        state = "refused" if problem else "done" if mark.kind is Kind.DONE else state
         blocks = leases = in_use = 0
         held: dict[str, None] = {}
         conflicts: list[tuple[Lease, Lease]] = []
@@ -118,13 +129,26 @@ class Migration:
             name=name,
             blocks=blocks,
             leases=leases,
-            state={Kind.DONE: "done", Kind.TO: "unfinished", Kind.JOIN: "unfinished"}.get(
-                mark.kind, "new"
-            ),
+            state=state,
             in_use=in_use,
             held=tuple(held),
             conflicts=tuple(conflicts),
+            problem=problem,
         )
+
+    def _problem(self, domain: str, name: str, target: Store, *, merge: bool) -> str:
+        """Return why a run would be refused; empty if it would not."""
+        here, there = load_identity(self._source), load_identity(self._target)
+        # A store that never was in a move has no identity, yet.
+        if here == there and (here or self._urls[0] == self._urls[1]):
+            return _SAME
+        source = Side(store=self._source, identity=here, url=self._urls[0], domain=domain)
+        goal = Side(store=target, identity=there, url=self._urls[1], domain=name)
+        try:
+            Marks(source, goal, part(domain)).check(merge=merge)
+        except InvalidConfigError as error:
+            return str(error)
+        return ""
 
     def run(
         self,
@@ -200,7 +224,7 @@ class Migration:
         name, target = self._there(domain)
         here, there = identify(self._source), identify(self._target)
         if here == there:
-            raise InvalidConfigError("both stores are the same one")
+            raise InvalidConfigError(_SAME)
         return (
             Side(store=self._source, identity=here, url=self._urls[0], domain=domain),
             Side(store=target, identity=there, url=self._urls[1], domain=name),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 100
 _IN_USE = "the target has addresses of that domain in use"
-_MERGE = (("merge", "puts the leases beside those, where no two are on one address"),)
+_MERGE = (("--merge", "puts the leases beside those, where no two are on one address"),)
 _BEGUN = "blocks may have moved: run the move to its end, then move the domain back"
 _DONE = "all of it was moved: move the domain back"
 _TOO_FAST = "others change the marks of the domain faster than they can be read"
@@ -62,6 +62,23 @@ class Marks:
             part: what stands for the domain in keys.
         """
         self._source, self._target, self._part = source, target, part
+
+    def check(self, *, merge: bool) -> None:
+        """Tell whether ``begin`` would refuse; nothing is written.
+
+        Raises:
+            InvalidConfigError: it would.
+            StoreError: a store is broken.
+        """
+        mark, _ = load_mark(self._source.store, self._part)
+        if mark.leads_away and self._target.is_named_by(mark):
+            return
+        if mark.kind is not Kind.HOME:
+            raise InvalidConfigError(_elsewhere(mark))
+        if merge:
+            self._require_home()
+        else:
+            self._require_free(load_mark(self._target.store, self._part)[0])
 
     def begin(self, *, merge: bool) -> Mark | None:
         """Set the marks; return the source's, or None where all is done.
@@ -153,11 +170,7 @@ class Marks:
             False if others were faster.
         """
         mark, entry = load_mark(self._target.store, self._part)
-        own = mark.kind in (Kind.FROM, Kind.DONE) and self._source.is_named_by(mark)
-        if mark.kind is not Kind.HOME and not own:
-            raise InvalidConfigError(f"the target cannot take it: {_elsewhere(mark)}")
-        if mark.kind is not Kind.FROM and self._in_use():
-            raise InvalidConfigError(_IN_USE, _MERGE)
+        self._require_free(mark)
         if not self._swap(self._target, self._source.mark(Kind.FROM), entry):
             return False
         # Somebody may have made a block since the first look; with the mark set, nobody can.
@@ -169,6 +182,14 @@ class Marks:
         # Those who use the target made it: nobody's run gets past this, so nobody needs the mark.
         self._swap(self._target, Mark(), entry)
         raise InvalidConfigError(_IN_USE, _MERGE)
+
+    def _require_free(self, mark: Mark) -> None:
+        """Refuse a target, of which this is the mark, that is another store's or in use."""
+        own = mark.kind in (Kind.FROM, Kind.DONE) and self._source.is_named_by(mark)
+        if mark.kind is not Kind.HOME and not own:
+            raise InvalidConfigError(f"the target cannot take it: {_elsewhere(mark)}")
+        if mark.kind is not Kind.FROM and self._in_use():
+            raise InvalidConfigError(_IN_USE, _MERGE)
 
     def _require_home(self) -> None:
         mark, _ = load_mark(self._target.store, self._part)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from podnet.model.lease import UNREADABLE
 
@@ -106,11 +106,21 @@ def reconcile(
     # All of them before the first is judged: witnesses look at what they know once.
     for lease in [lease for lease in ipam.leases(domain) if lease.node in mine]:
         finding = _judge(lease, witnesses, now=now, grace=grace)
-        if finding.verdict == DEAD and not dry_run:
-            gone = ipam.release(lease)
-            verdict, why = (RELEASED, finding.why) if gone else (KEPT, "it was renewed meanwhile")
-            finding = Finding(lease=lease, verdict=verdict, why=why)
-        yield finding
+        yield finding if dry_run else carry_out(ipam, finding)
+
+
+def carry_out(ipam: Ipam, finding: Finding) -> Finding:
+    """Release the lease if it was judged dead and was not renewed since; tell what came of it.
+
+    Raises:
+        StoreError: the store is broken.
+        TryAgainLaterError: others won every attempt.
+    """
+    if finding.verdict != DEAD:
+        return finding
+    if ipam.release(finding.lease):
+        return evolve(finding, verdict=RELEASED)
+    return evolve(finding, verdict=KEPT, why="it was renewed meanwhile")
 
 
 def _judge(lease: Lease, witnesses: Iterable[Witness], *, now: float, grace: float) -> Finding:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import field, mutable
 
+import podnet
 from podnet.cli import attach, check, detach, status
+from podnet.cli.main import main
 from podnet.cli.output import Screen
 from podnet.engine.attached import Attached, AttachedNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from podnet.model.attachment import Pod
 
@@ -127,3 +131,37 @@ def screen() -> Callable[[str], tuple[Screen, io.StringIO, io.StringIO]]:
         return Screen(mode, out, err), out, err
 
     return make
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state of a node called ``here`` with nothing but its name set."""
+    state = tmp_path / "state"
+    monkeypatch.setenv("PODNET_STATE_DIR", str(state))
+    monkeypatch.delenv("PODNET_STORE", raising=False)
+    monkeypatch.setenv("PODNET_CONFIG", str(tmp_path / "podnet.conf"))
+    (tmp_path / "podnet.conf").write_text(json.dumps({"node": "here"}))
+    return state
+
+
+@pytest.fixture
+def ipam(state: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run ``podnet ipam``; status, output and errors."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        status = main(["ipam", *words])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def leases(state: Path) -> str:
+    """The node's store with two leases of each of two pools, ``a`` and ``b``."""
+    url = f"file:{state}/leases"
+    with podnet.open_ipam(url, node="here") as ipam:
+        for pool in (podnet.Pool("a", "10.0.0.0/24"), podnet.Pool("b", "10.1.0.0/24")):
+            for n in range(2):
+                ipam.allocate(pool, podnet.Owner(f"c{n}", "eth1"))
+    return url

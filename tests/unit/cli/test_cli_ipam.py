@@ -7,10 +7,9 @@ import os
 
 import pytest
 
-import podnet
-from podnet.cli.main import main
+from podnet.errors import StoreError
+from podnet.stores.file import FileStore
 
-POOLS = [podnet.Pool("a", "10.0.0.0/24"), podnet.Pool("b", "10.1.0.0/24")]
 MISSING = ["file:{}/typo", "host-local:{}/typo", "sqlite:///{}/typo.db", "sqlite:{}/typo.db"]
 READING = [
     ["show"],
@@ -20,36 +19,6 @@ READING = [
     ["reconcile"],
     ["reconcile", "--dead-node", "other", "--yes"],
 ]
-
-
-@pytest.fixture(autouse=True)
-def state(tmp_path, monkeypatch):
-    state = tmp_path / "state"
-    monkeypatch.setenv("PODNET_STATE_DIR", str(state))
-    monkeypatch.delenv("PODNET_STORE", raising=False)
-    monkeypatch.setenv("PODNET_CONFIG", str(tmp_path / "podnet.conf"))
-    (tmp_path / "podnet.conf").write_text(json.dumps({"node": "here"}))
-    return state
-
-
-@pytest.fixture
-def ipam(capsys):
-    def run(*words):
-        status = main(["ipam", *words])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return run
-
-
-@pytest.fixture
-def leases(state):
-    url = f"file:{state}/leases"
-    with podnet.open_ipam(url, node="here") as ipam:
-        for pool in POOLS:
-            for n in range(2):
-                ipam.allocate(pool, podnet.Owner(f"c{n}", "eth1"))
-    return url
 
 
 @pytest.mark.parametrize("url", MISSING)
@@ -73,9 +42,23 @@ def test_reserving_makes_the_store(ipam, tmp_path):
     assert ipam(*words, "--remove")[0] == 0
 
 
-def test_a_list_that_breaks_off_is_no_document(ipam, leases, state):
-    (block,) = (state / "leases" / "b").glob("*.block")
-    block.write_text('{"broken')
+def test_a_list_that_breaks_off_is_no_document(ipam, leases, monkeypatch):
+    load, keys = FileStore.load, FileStore.keys
+    gone = []
+
+    def leaving(self, key):
+        if key.startswith("b/"):
+            gone.append(key)
+            raise StoreError("the store went away")
+        return load(self, key)
+
+    def left(self, prefix):
+        if gone:
+            raise StoreError("the store went away")
+        return keys(self, prefix)
+
+    monkeypatch.setattr(FileStore, "load", leaving)
+    monkeypatch.setattr(FileStore, "keys", left)
     status, out, err = ipam("leases")
     assert status == 1
     assert out.count("10.0.0.") == 2
@@ -86,12 +69,29 @@ def test_a_list_that_breaks_off_is_no_document(ipam, leases, state):
 
 
 @pytest.mark.parametrize("options", [[], ["--sort", "pod"]])
-def test_an_error_before_the_list_is_one(ipam, leases, state, options):
-    for block in (state / "leases").glob("*/*.block"):
-        block.write_text('{"broken')
+def test_an_error_before_the_list_is_one(ipam, leases, monkeypatch, options):
+    def broken(self, prefix):
+        raise StoreError("the store went away")
+
+    monkeypatch.setattr(FileStore, "keys", broken)
     status, out, _ = ipam("leases", *options)
     assert status == 1
     assert json.loads(out)["code"] == 106
+
+
+@pytest.mark.parametrize("options", [[], ["--sort", "pod"]])
+def test_a_damaged_block_hides_no_other(ipam, leases, state, options):
+    (block,) = (state / "leases" / "b").glob("*.block")
+    block.write_text('{"broken')
+    for verb in (["leases", *options], ["show"]):
+        status, out, err = ipam(*verb)
+        told = json.loads(out)
+        assert status == 1
+        assert [each["where"][0] for each in told["faults"]] == ["b"]
+        assert err.startswith("podnet: error: ")
+        (shown,) = [told[each] for each in ("leases", "pools") if each in told]
+        assert {each["domain"] for each in shown} == {"a"}
+    assert ipam("leases", "--domain", "a")[0] == 0
 
 
 @pytest.mark.parametrize("options", [[], ["--dry-run"], ["--yes"]])
@@ -111,7 +111,12 @@ def test_what_has_no_record_is_released_when_asked_for(ipam, leases, monkeypatch
     status, out, _ = ipam("reconcile", "--grace", "0")
     assert status == 0
     assert {each["verdict"] for each in json.loads(out)["findings"]} == {"unrecorded"}
-    status, out, _ = ipam("reconcile", "--grace", "0", "--without-record")
+    words = ["reconcile", "--grace", "0", "--without-record"]
+    status, out, _ = ipam(*words)
+    assert status == 2
+    assert json.loads(out)["msg"] == "release 4 leases: not a terminal"
+    status, out, _ = ipam(*words, "--yes")
+    assert status == 0
     assert {each["verdict"] for each in json.loads(out)["findings"]} == {"released"}
     assert json.loads(ipam("leases")[1]) == {"leases": []}
 

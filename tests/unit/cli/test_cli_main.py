@@ -78,7 +78,6 @@ def test_every_command_is_its_own_module_with_the_two_functions(command):
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["nonsense"],
         ["attach"],
         ["attach", "--netns"],
@@ -95,6 +94,28 @@ def test_wrong_usage_exits_2_with_one_error(arguments, capsys):
         main(arguments)
     assert end.value.code == 2
     assert capsys.readouterr().err.count("error:") == 1
+
+
+@pytest.mark.parametrize(("arguments", "told"), [([], "attach"), (["ipam"], "reconcile")])
+def test_without_a_command_there_is_a_list_of_them(arguments, told, capsys):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith(f"usage: {' '.join(['podnet', *arguments])} ")
+    assert f"\n    {told}" in err
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    done = subprocess.run(
+        f"{sys.executable} -m podnet.cli.main ipam leases -o json | true; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": SRC, "PODNET_STATE_DIR": str(tmp_path / "state")},
+    )
+    assert (done.stdout, done.stderr) == ("141\n", "")
 
 
 @pytest.mark.parametrize(

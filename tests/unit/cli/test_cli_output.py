@@ -65,7 +65,8 @@ def test_a_terminal_gets_colours_unless_NO_COLOR(terminal, monkeypatch):
     terminal.truncate(0)
     monkeypatch.setenv("NO_COLOR", "1")
     Screen("auto", terminal).table(TABLE)
-    assert "\x1b[32m" not in terminal.getvalue()
+    Screen("auto", terminal).say("done", "note")
+    assert "\x1b" not in terminal.getvalue()
     assert "10.0.0.1/24" in terminal.getvalue()
 
 

@@ -772,3 +772,12 @@ class TestKinds:
             document = json.load(file)
         assert document["clusters"][0]["cluster"]["server"] == kube.url
         assert document["contexts"][0]["context"]["namespace"] == "red"
+
+
+def test_a_kubeconfig_that_cannot_be_written_is_one_line(capsys):
+    from podnet.testing.kube.__main__ import main
+
+    with pytest.raises(SystemExit) as end:
+        main(["--kubeconfig", "/nosuchdir/x"])
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "cannot write /nosuchdir/x: No such file or directory\n"

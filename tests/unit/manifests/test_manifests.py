@@ -95,3 +95,7 @@ def test_whereabouts_store_needs_no_more_than_its_role(tmp_path):
         store.close()
         assert [one for one in kube.log() if one.code in (401, 403)] == []
         assert all(kube.count("create", name) for name in ("ippools", "leases", RESERVATIONS))
+
+
+def test_users_get_nothing_that_is_for_developers():
+    assert "#" not in manifests.render(ALL)

@@ -87,7 +87,7 @@ def test_a_target_in_use_is_refused_and_left_as_it_was():
     old, new = filled(LAN), filled(LAN)
     with pytest.raises(InvalidConfigError, match="in use") as caught:
         migration(old, new).run("lan")
-    assert caught.value.mistakes[0][0] == "merge"
+    assert caught.value.mistakes[0][0] == "--merge"
     assert load_mark(new, "lan")[0].kind is Kind.HOME
     assert load_mark(old, "lan")[0].kind is Kind.HOME
 
