@@ -17,6 +17,7 @@ import re
 import secrets
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,9 +35,8 @@ ip link set lo up
 ip link add eth1 type veth peer name uplink1
 ip link set eth1 up; ip link set uplink1 up
 sudo() { "$@"; }
-podnet() { "$PYTHON" -m podnet.cli.main "$@"; }
 python() { "$PYTHON" "$@"; }
-export -f podnet python sudo
+export -f python sudo
 """
 
 # For machines without ping, which minimal images lack: the same echo, and iputils' own words.
@@ -74,7 +74,7 @@ class Console:
             ["unshare", *user, "-n", "-m", "--propagation", "private", "--kill-child",
              "--fork", "bash", "--noprofile", "--norc"],
             stdin=subprocess.PIPE, stdout=theirs, stderr=theirs,
-            cwd=self._folder, env=self._environment(),
+            cwd=self._folder, env=self._environment(), start_new_session=True,
         )  # fmt: skip
         os.close(theirs)
         code, output = self.run(SETUP)
@@ -83,12 +83,15 @@ class Console:
             raise RuntimeError(f"cannot make a node for the docs: {output}")
 
     def _environment(self) -> dict[str, str]:
-        path = os.environ["PATH"] + ":/usr/sbin:/sbin"
+        path = f"{self._tools.name}:{os.environ['PATH']}:/usr/sbin:/sbin"
+        # A file, as an installed one is: what is started in the background has its process id.
+        podnet_ = Path(self._tools.name, "podnet")
+        podnet_.write_text('#!/bin/sh\nexec "$PYTHON" -m podnet.cli.main "$@"\n')
+        podnet_.chmod(0o755)
         if shutil.which("ping", path=path) is None:
             ping = Path(self._tools.name, "ping")
             ping.write_text(PING.format(python=sys.executable))
             ping.chmod(0o755)
-            path = f"{self._tools.name}:{path}"
         return {
             "PATH": path,
             "HOME": str(self._folder),
@@ -132,6 +135,9 @@ class Console:
         except subprocess.TimeoutExpired:
             self._shell.kill()
             self._shell.wait(10)
+        # What a page left in the background, because it failed, ends with it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._shell.pid, signal.SIGKILL)
         os.close(self._terminal)
         self._tools.cleanup()
 
