@@ -84,6 +84,7 @@ def test_install_puts_one_file_and_links(bin_dir, capsys):
         "binDir": str(bin_dir),
         "installed": ["podnet", "macvlan", "whereabouts"],
         "replaced": [],
+        "executable": "in-process",
     }
     assert sorted(os.listdir(bin_dir)) == ["macvlan", "podnet", "whereabouts"]
     assert os.readlink(bin_dir / "macvlan") == "podnet"
