@@ -73,10 +73,12 @@ def test_without_an_agent_the_name_is_kept(tmp_path, capsys, kind):
     assert answer.get("ips") == [{"address": "10.0.0.9/24"}], answer
 
 
-def test_a_compiler_that_makes_nothing_that_runs_is_passed_over(tmp_path, monkeypatch):
+@pytest.mark.parametrize("compiler", ["exit 0", "exit 1", "cp /bin/true shim && exit 0"])
+def test_a_compiler_that_makes_nothing_that_runs_is_passed_over(tmp_path, monkeypatch, compiler):
     broken = tmp_path / "cc"
+    # The file to be made is the word after -o; its folder is the working one here.
     broken.write_text(
-        '#!/bin/sh\nfor out; do last=$out; done\nprintf x > "${6:-/dev/null}"\nexit 0\n'
+        '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\ncd "$(dirname "$2")"\n' + compiler + "\n"
     )
     broken.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda name: str(broken) if name == "cc" else None)
