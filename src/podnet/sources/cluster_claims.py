@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
 
 from podnet.cluster.answers import ConflictError
 from podnet.cluster.door import Cluster
 from podnet.cluster.resource import custom
-from podnet.errors import InvalidConfigError, StoreError, TryAgainLaterError
+from podnet.errors import StoreError, TryAgainLaterError
 from podnet.ipam.claims import GROUP, PLURAL, VERSION, parse_claim
+from podnet.model.urls import kubeconfig_url
 from podnet.model.wire import print_json
 
 if TYPE_CHECKING:
@@ -88,8 +88,5 @@ def open(url: str) -> ClusterClaims:  # noqa: A001 - what such a module offers i
     Raises:
         InvalidConfigError: it is no such URL, or the credentials cannot be used.
     """
-    parts = urlsplit(url)
-    query = parse_qs(parts.query)
-    if parts.scheme != "kubernetes" or parts.netloc or query.keys() - {"context"}:
-        raise InvalidConfigError(f"claims {url!r} are not kubernetes:KUBECONFIG")
-    return ClusterClaims(Cluster(parts.path, *query.get("context", [])))
+    path, options = kubeconfig_url(url, "kubernetes", context="")
+    return ClusterClaims(Cluster(path, options["context"]))

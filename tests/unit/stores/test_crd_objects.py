@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from podnet.errors import InvalidConfigError, StoreError
 from podnet.model.block import block_key
 from podnet.model.lease import Owner
+from podnet.model.urls import kubeconfig_url, seconds
 from podnet.stores import crd, crd_form, crd_names, crd_object, crd_owners
 from podnet.stores.crd_names import label_value, object_name
 from podnet.testing import blocks, owners
@@ -217,7 +218,8 @@ class TestUrls:
         ],
     )
     def test_parts(self, url, parts):
-        assert crd.parse(url) == parts
+        path, options = kubeconfig_url(url, "kubernetes", context="", timeout="10")
+        assert (path, options["context"], seconds(url, options["timeout"])) == parts
 
     @pytest.mark.parametrize(
         ("url", "why"),

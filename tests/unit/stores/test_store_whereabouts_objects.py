@@ -754,4 +754,4 @@ class TestUrl:
     )
     def test_wrong(self, url):
         with pytest.raises(InvalidConfigError):
-            whereabouts.parse(url)
+            whereabouts.open(url)
