@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Self
 
+from podnet.engine import registry
 from podnet.engine.reading import Reading
 from podnet.engine.requests import Allocation, Change
 from podnet.engine.serving import Serving
@@ -446,6 +447,8 @@ def open_ipam(
         from podnet.engine.owning_ipam import open_owned
 
         return open_owned(url, local, node=node, picker=picker, clock=clock, background=background)
+    if url.partition(":")[0] == "memory":  # it ends with the process, and is never moved
+        return Ipam(registry.open_store(url), node=node, picker=picker, clock=clock)
     from podnet.engine.migration_follow import follow
 
     return Ipam(follow(url), node=node, picker=picker, clock=clock)
