@@ -12,7 +12,7 @@ from attrs import evolve
 
 from podnet.ipam import space
 from podnet.model.addresses import Address
-from podnet.model.block import BLOCK_SIZE
+from podnet.model.block import BLOCK_SIZE, thawed
 from podnet.model.lease import Lease
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def resting(block: Block, since: float) -> int:
 
 
 def _with(block: Block, offset: int, lease: Lease) -> Block:
-    leases = dict(block.leases)
+    leases = thawed(block.leases)
     leases[offset] = lease
     freed = block.freed
     if offset in freed:
@@ -210,7 +210,7 @@ def _with(block: Block, offset: int, lease: Lease) -> Block:
 def _without(block: Block, gone: list[int], now: float) -> tuple[Block, tuple[Lease, ...]]:
     if not gone:
         return block, ()
-    leases, taken = dict(block.leases), block.taken
+    leases, taken = thawed(block.leases), block.taken
     for offset in gone:
         del leases[offset]
         taken &= ~(1 << offset)

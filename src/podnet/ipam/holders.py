@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from podnet.model.block import thawed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -112,7 +114,7 @@ def _differ_in(
     """
     if len(gone) + len(come) > len(before) + len(after) >> 1:
         return False
-    rest = dict(before)
+    rest = thawed(before)
     for offset in gone:
         del rest[offset]
     for offset in come:

@@ -20,7 +20,7 @@ from attrs import evolve, frozen
 
 from podnet.ipam import space
 from podnet.model import pool as pools
-from podnet.model.block import BLOCK_BITS, BLOCK_SIZE, Block
+from podnet.model.block import BLOCK_BITS, BLOCK_SIZE, Block, thawed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -204,7 +204,7 @@ def _epoch(block: Block) -> int:
 def _without(block: Block, gone: Sequence[int], freed: Mapping[int, float]) -> Block:
     if not gone:
         return block
-    leases, taken = dict(block.leases), block.taken
+    leases, taken = thawed(block.leases), block.taken
     for offset in gone:
         del leases[offset]
         taken &= ~(1 << offset)

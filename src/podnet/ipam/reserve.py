@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from podnet.model.addresses import Address
-from podnet.model.block import BLOCK_SIZE
+from podnet.model.block import BLOCK_SIZE, thawed
 from podnet.model.lease import Lease, Owner
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def reserve(
         The block, itself if nothing changes; the leases made; and the leases of others in the way.
     """
     claim = reservation(reason)
-    leases = dict(block.leases)
+    leases = thawed(block.leases)
     made, held, sequence = [], [], block.sequence
     for offset in _offsets(block, span):
         there = leases.get(offset)

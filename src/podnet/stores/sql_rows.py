@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from podnet.errors import DecodingError
 from podnet.model.addresses import Address
-from podnet.model.block import BLOCK_BITS, BLOCK_SIZE, Block
+from podnet.model.block import BLOCK_BITS, BLOCK_SIZE, Block, thawed
 from podnet.model.lease import Lease, Owner
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def assemble(head: Sequence[Any], rows: Iterable[Sequence[Any]], before: Known |
         DecodingError: they are not what podnet writes.
     """
     version, _, domain, family, first, sequence, holder, recalled = head
-    leases = {} if before is None else dict(before.block.leases)
+    leases = {} if before is None else thawed(before.block.leases)
     freed = {} if before is None else dict(before.block.freed)
     known = 0 if before is None else before.rows
     try:
