@@ -78,6 +78,7 @@ class MoveMachine(RuleBasedStateMachine):
         self.held: dict[tuple[int, str], str] = {}  # pod and pool → address it was told
         self.unsure: set[tuple[int, str]] = set()  # what a killed or failed call left is not known
         self.busy: set[tuple[int, str]] = set()
+        self.begun = False
 
     def new_store(self):
         store = MemoryStore()
@@ -126,9 +127,13 @@ class MoveMachine(RuleBasedStateMachine):
         return load_mark(self.raw[side], part(self.names[side]))[0]
 
     def may_use(self, side, pod):
-        """Nodes are set to the new store when a move has begun, and not before."""
-        begun = self.mark("new").kind is not Kind.HOME or self.mark("old").kind is not Kind.HOME
-        return side == "old" or begun
+        """Nodes are set to the new store when a move to it has begun, and not before.
+
+        A move of nothing from there makes it nobody's store: who used it would use both.
+        """
+        led = self.mark("new").kind is not Kind.HOME or self.mark("old").leads_away
+        self.begun = self.begun or led
+        return side == "old" or self.begun
 
     def pool(self, pod, name, side):
         return POOLS[name]
