@@ -13,7 +13,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from podnet.cli.options import add_state_options
-from podnet.errors import PodnetError
 
 if TYPE_CHECKING:
     import argparse
@@ -114,7 +113,7 @@ def _see_to(
     while not over.wait(_TICK):
         try:
             house.tick()
-        except PodnetError as error:
+        except Exception as error:  # what goes wrong with one block must not end it for all
             print(f"{time.strftime('%FT%TZ', time.gmtime())} {error}", file=sys.stderr, flush=True)
         if mine != (0, 0) and listener.place(path) not in (mine, (0, 0)):
             server.stop(backlog=True)
